@@ -1,0 +1,243 @@
+"""A packed data set: every resolution of every image, ready to be read batch by batch.
+
+The folder holds ``dataset.json`` (written last), one ``pixels_<height>.npy`` of uint8 ``(N, H, W, C)`` per small
+resolution, one ``pixels_<height>.zip`` of PNGs per large one, and ``labels.npy`` and ``landmarks.npy`` where labels
+and landmarks exist. :func:`imago.data.packing.pack` writes it.
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from imago.data.archives import SharedZip
+from imago.errors import UserError
+
+FORMAT = "imago packed data set"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class LabelColumn:
+    """One column of the labels: its name and what its numbers 0, 1, … stand for."""
+
+    name: str
+    values: tuple[str, ...]
+
+
+def member_name(index: int) -> str:
+    """Where image `index` lies in a zip of PNGs: the names that StyleGAN's tools write and read."""
+    return f"{index // 1000:05d}/img{index:08d}.png"
+
+
+class PackedDataset:
+    """Opens a packed data set and checks that it is whole; files are read when they are needed.
+
+    It may be pickled and forked: each process opens the files itself.
+
+    Args:
+        path: The folder; ``~`` is expanded.
+
+    Attributes:
+        path: The folder, absolute.
+        name: Name of the source ("faces128").
+        source: Kind of source it was packed from ("FolderSource").
+        count: Images, N.
+        resolutions: Image heights, ascending.
+        base: ``(H, W)`` of the smallest level; every level doubles both.
+        channels: 1, 3 or 4.
+        label_columns: What the columns of `labels` mean; empty without labels.
+        labels: int16 ``(N, K)``, −1 where unknown, or None.
+        landmarks: float32 ``(N, 68, 2)`` x, y in pixels of the largest level, pixel centres at integers, NaN where no
+            face was found; memory-mapped. Or None.
+        unreadable: Images of the source that were left out, listed in ``unreadable.csv``.
+        upsampled: Images that were smaller than the largest level.
+        preparation: The parameters of packing.
+        fingerprint: The source's.
+        checksum: Identifies the whole content of the pack.
+
+    Raises:
+        UserError: Not a packed data set, one of another format version, or one with files missing or misshapen.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser().absolute()
+        description = _read_description(self.path)
+        try:
+            self.name: str = description["name"]
+            self.source: str = description["source"]
+            self.count: int = description["count"]
+            self.resolutions: list[int] = description["resolutions"]
+            self.base: tuple[int, int] = (description["base"][0], description["base"][1])
+            self.channels: int = description["channels"]
+            self.label_columns = [LabelColumn(c["name"], tuple(c["values"])) for c in description["label_columns"]]
+            self.unreadable: int = description["unreadable"]
+            self.upsampled: int = description["upsampled"]
+            self.preparation: dict[str, Any] = description["preparation"]
+            self.fingerprint: str = description["fingerprint"]
+            self.checksum: str = description["checksum"]
+            self._checksums: dict[str, str] = description["checksums"]
+        except (KeyError, TypeError, IndexError) as error:
+            raise UserError(f"{self.path}: damaged dataset.json (no proper {error}); pack the data again") from error
+        for name in self._checksums:
+            if not (self.path / name).is_file():
+                raise UserError(f"{self.path}: {name} is missing; copy it again or pack the data again")
+        self._arrays: dict[int, NDArray[np.uint8]] = {}
+        self._zips: dict[int, SharedZip] = {}
+        self._open(check_zips=True)
+
+    def _open(self, check_zips: bool) -> None:
+        for resolution in self.resolutions:
+            shape = (self.count, *self.extent(resolution), self.channels)
+            name = f"pixels_{resolution:04d}"
+            if f"{name}.npy" in self._checksums:
+                self._arrays[resolution] = self._map(f"{name}.npy", shape, np.uint8)
+            elif f"{name}.zip" in self._checksums:
+                self._zips[resolution] = SharedZip(self.path / f"{name}.zip")
+                if check_zips:
+                    self._check_zip(f"{name}.zip", self._zips[resolution])
+            else:
+                raise UserError(f"{self.path}: damaged dataset.json (no file for {resolution}); pack the data again")
+        self.labels: NDArray[np.int16] | None = None
+        if "labels.npy" in self._checksums:
+            labels = self._map("labels.npy", (self.count, len(self.label_columns)), np.int16)
+            self.labels = np.array(labels)
+        self.landmarks: NDArray[np.float32] | None = None
+        if "landmarks.npy" in self._checksums:
+            self.landmarks = self._map("landmarks.npy", (self.count, 68, 2), np.float32)
+
+    def _map(self, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> Any:
+        try:
+            array = np.load(self.path / name, mmap_mode="r")
+        except (ValueError, OSError, EOFError) as error:
+            raise UserError(f"{self.path / name}: damaged ({error}); copy it again or pack the data again") from error
+        if array.shape != shape or array.dtype != dtype:
+            found = f"{array.dtype} {array.shape}"
+            raise UserError(f"{self.path / name}: holds {found}, dataset.json says {np.dtype(dtype)} {shape}")
+        return array
+
+    def _check_zip(self, name: str, shared: SharedZip) -> None:
+        try:
+            members = shared.archive.namelist()
+        except (zipfile.BadZipFile, OSError) as error:
+            raise UserError(f"{self.path / name}: damaged ({error}); copy it again or pack the data again") from error
+        if len(members) != self.count or (members and members[-1] != member_name(self.count - 1)):
+            raise UserError(f"{self.path / name}: holds {len(members)} images, dataset.json says {self.count}")
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __repr__(self) -> str:
+        return f"PackedDataset({str(self.path)!r}: {self.count} images, {self.resolutions})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A pickled memory map would carry the whole data set.
+        lazy = ("_arrays", "_zips", "labels", "landmarks")
+        return {key: value for key, value in self.__dict__.items() if key not in lazy}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _arrays={}, _zips={})
+        self._open(check_zips=False)  # was done where it was pickled, and takes a second for a million members
+
+    def extent(self, resolution: int) -> tuple[int, int]:
+        """``(H, W)`` of the images at `resolution`.
+
+        Raises:
+            UserError: The pack does not hold this resolution.
+        """
+        if resolution not in self.resolutions:
+            held = ", ".join(map(str, self.resolutions))
+            raise UserError(f"{self.path}: holds no resolution {resolution}; it holds {held}")
+        return resolution, resolution // self.base[0] * self.base[1]
+
+    def images(self, indices: NDArray[np.int64], resolution: int) -> NDArray[np.uint8]:
+        """The images at `indices`, in that order.
+
+        Args:
+            indices: int64 ``(n,)`` in [0, N).
+            resolution: One of `resolutions`.
+
+        Returns:
+            uint8 ``(n, C, H, W)``, contiguous, the caller's own.
+
+        Raises:
+            UserError: The pack does not hold this resolution, or a file has been damaged since it was written.
+            IndexError: An index is outside [0, N).
+        """
+        height, width = self.extent(resolution)
+        indices = np.asarray(indices, dtype=np.int64)
+        if len(indices) and not (indices.min() >= 0 and indices.max() < self.count):
+            raise IndexError(f"indices from {indices.min()} to {indices.max()} into {self.count} images")
+        batch = np.empty((len(indices), self.channels, height, width), dtype=np.uint8)
+        if resolution in self._arrays:
+            pixels = self._arrays[resolution]
+            for row, index in zip(batch, indices.tolist(), strict=True):
+                row[...] = pixels[index].transpose(2, 0, 1)
+        else:
+            for row, index in zip(batch, indices.tolist(), strict=True):
+                row[...] = self._decode(resolution, index).transpose(2, 0, 1)
+        return batch
+
+    def _decode(self, resolution: int, index: int) -> NDArray[np.uint8]:
+        archive, name = self._zips[resolution], member_name(index)
+        try:
+            image = np.asarray(Image.open(io.BytesIO(archive.read(name)), formats=("PNG",)))
+        except (KeyError, zipfile.BadZipFile, OSError, SyntaxError) as error:
+            raise UserError(f"{archive.path}: {name} is damaged ({error}); pack the data again") from error
+        image = image.reshape(*image.shape[:2], -1)  # grey comes without its channel axis
+        expected = (*self.extent(resolution), self.channels)
+        if image.shape != expected:
+            raise UserError(f"{archive.path}: {name} has the shape {image.shape}, expected {expected}")
+        return image
+
+    def verify(self) -> None:
+        """Reads everything and compares it with the checksums made when it was packed.
+
+        Raises:
+            UserError: Names the files that differ.
+        """
+        damaged = [name for name, checksum in self._checksums.items() if file_checksum(self.path / name) != checksum]
+        if damaged:
+            files = ", ".join(damaged)
+            raise UserError(f"{self.path}: damaged since it was packed: {files}; copy them again or pack again")
+        if self.checksum != pack_checksum(_read_description(self.path)):
+            raise UserError(f"{self.path}: dataset.json was changed since the data was packed; pack the data again")
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    if not path.is_dir():
+        raise UserError(f"{path}: no such folder; a packed data set is a folder with a dataset.json")
+    try:
+        description = json.loads((path / "dataset.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: not a packed data set: no dataset.json") from error
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: not a packed data set: dataset.json cannot be read ({error})") from error
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise UserError(f"{path}: not a packed data set: its dataset.json is of something else")
+    if description.get("version") != FORMAT_VERSION:
+        found = description.get("version")
+        raise UserError(f"{path}: packed in format {found}, this imago reads {FORMAT_VERSION}; pack the data again")
+    return description
+
+
+def file_checksum(path: Path) -> str:
+    """SHA-256 of a file's content, hexadecimal."""
+    digest = hashlib.sha256()  # the processor has instructions for it; twice as fast as BLAKE2b
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def pack_checksum(description: dict[str, Any]) -> str:
+    """Of everything that dataset.json says, the files' checksums included, but for this checksum itself."""
+    content = {key: value for key, value in description.items() if key != "checksum"}
+    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()

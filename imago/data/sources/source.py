@@ -1,0 +1,68 @@
+"""What every reader of images gives: items, one at a time, from any process."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass
+class Item:
+    """One image and what is known about it.
+
+    Attributes:
+        image: uint8 ``(H, W, C)``, C = 1 (grey), 3 (RGB) or 4 (RGBA).
+        name: Where it came from, unique within its source ("anna/0001.jpg").
+        labels: Column → value; a column that is absent or empty is unknown. None: no labels at all.
+        landmarks: ``(68, 2)`` x, y in pixels of `image`, pixel centres at integers. None: no face was found.
+    """
+
+    image: NDArray[np.uint8]
+    name: str
+    labels: dict[str, str] | None = None
+    landmarks: NDArray[np.floating] | None = None
+
+
+class UnreadableImageError(ValueError):
+    """One image cannot be used; the others can.
+
+    Args:
+        reason: A few words on why, for a table ("truncated image").
+        name: The image's name within its source, where known.
+    """
+
+    def __init__(self, reason: str, name: str = "") -> None:
+        # Both go to args, so that the error survives the pickle that carries it from a worker process.
+        super().__init__(reason, name)
+        self.reason = reason
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}" if self.name else self.reason
+
+
+class Source(Protocol):
+    """A finite, ordered set of images. It is pickled to worker processes, so it must hold no open file.
+
+    Attributes:
+        name: Short name, used in the names of packs.
+    """
+
+    name: str
+
+    def __len__(self) -> int:
+        """How many items, readable or not."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Identifies the content and the parameters of reading: equal fingerprints give equal items."""
+        ...
+
+    def read(self, index: int) -> Item:
+        """The item at `index`, 0 ≤ index < len(self).
+
+        Raises:
+            UnreadableImageError: This item cannot be used.
+        """
+        ...
