@@ -1,0 +1,273 @@
+"""The two-player step that every GAN shares: manual optimisation, driven by images_seen alone."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from imago import randomness
+from imago.distributed import average_over_processes
+from imago.growth import GrowthSchedule, GrowthStage, split_batch
+from imago.latents import draw_latents
+from imago.losses import AdversarialLoss, LossTerms
+from imago.networks.layers import fade_reals
+
+Batch: TypeAlias = dict[str, Any]
+
+
+class AdversarialModule(pl.LightningModule):
+    """Trains a generator against a discriminator.
+
+    A training step takes ``n_critic`` discriminator steps and one generator step; ``images_seen`` counts the reals of
+    the former over all processes and is the only clock. Latents and interpolation weights are counter-based draws,
+    keyed by the position of a sample in the global batch, so that neither the number of processes nor a restart
+    changes them.
+
+    Args:
+        generator: Latents to images, with ``latent_size``.
+        discriminator: Images to outputs.
+        loss: The adversarial loss.
+        schedule: Resolution, batch size and learning rate over images_seen.
+        seed: Keys all draws of the run.
+        n_critic: Discriminator steps per generator step.
+        betas: Adam's β₁ and β₂.
+        eps: Adam's ε.
+        micro_batch: Most images a process takes through a network at once; gradients are averaged over micro-batches.
+        channels_last: Keep weights and activations in the channels-last memory format, the faster one on CPUs and
+            tensor cores.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        generator_ema: nn.Module,
+        loss: AdversarialLoss,
+        schedule: GrowthSchedule,
+        seed: int,
+        n_critic: int = 1,
+        betas: Sequence[float] = (0.0, 0.99),
+        eps: float = 1e-8,
+        micro_batch: int | None = None,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.generator = generator
+        self.discriminator = discriminator
+        self.generator_ema = generator_ema.requires_grad_(False).eval()
+        self.to(memory_format=self.memory_format)
+        self.loss = loss
+        self.schedule = schedule
+        self.seed = seed
+        self.n_critic = n_critic
+        self.betas = (float(betas[0]), float(betas[1]))
+        self.eps = eps
+        self.micro_batch = micro_batch
+
+        self.images_seen = 0
+        self.step_started_at = 0  # images_seen when the newest step began
+        self.stage: GrowthStage = schedule.at(0)
+        self.skipped_updates = 0
+        self.skipped_in_a_row = 0  # steps
+        self.terms: dict[str, Tensor] = {}  # of the newest step, means over this process's share
+
+    # --- set-up -------------------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Adam for the discriminator, then for the generator; the learning rate follows the schedule."""
+        return [
+            torch.optim.Adam(
+                network.parameters(), lr=self.stage.learning_rate, betas=self.betas, eps=self.eps, fused=True
+            )
+            for network in (self.discriminator, self.generator)
+        ]
+
+    @property
+    def discriminator_optimizer(self) -> torch.optim.Optimizer:
+        return self.trainer.optimizers[0]
+
+    @property
+    def generator_optimizer(self) -> torch.optim.Optimizer:
+        return self.trainer.optimizers[1]
+
+    # --- hooks for the variants ---------------------------------------------------------------------------------------
+
+    def active_parameters(self, network: nn.Module) -> list[nn.Parameter]:
+        """The parameters of a network that take part at the present stage, in a fixed order."""
+        return list(network.parameters())
+
+    def generate(self, network: nn.Module, latents: Tensor) -> Tensor:
+        """Images (N, C, H, W) of a generator at the present stage."""
+        return network(latents)
+
+    def discriminate(self, images: Tensor) -> Tensor:
+        """The discriminator's output at the present stage."""
+        return self.discriminator(images)
+
+    def relative_cost(self, resolution: int) -> float:
+        """Arithmetic of a step at a resolution, in any unit: for estimating the time that remains."""
+        return float(resolution**2)
+
+    # --- the step -----------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """``n_critic`` discriminator steps and one generator step.
+
+        Args:
+            batch: ``images`` (n_critic, N, C, H, W) uint8, this process's share of each global batch, mirrored
+                already; ``images_seen``, the position that the loader gathered them for.
+            batch_idx: Unused; images_seen is the clock.
+        """
+        assert batch["images_seen"] == self.images_seen, (batch["images_seen"], self.images_seen)
+        self.step_started_at = self.images_seen
+        self.terms = {}
+        skipped_before = self.skipped_updates
+        device, size = self.device.type, self.stage.batch_size
+        # Autocast's cache would hand weights cast under no_grad to the generator step, which then gets no gradients
+        # (pytorch-lightning #19517, pytorch #65766).
+        with torch.autocast(
+            device,
+            dtype=torch.get_autocast_dtype(device),
+            enabled=torch.is_autocast_enabled(device),
+            cache_enabled=False,
+        ):
+            for i, images in enumerate(batch["images"]):
+                self._discriminator_step(images, self.images_seen + i * size)
+            self._generator_step(batch["images"][-1])
+        self.images_seen += self.n_critic * size
+        # Of steps rather than updates: one network may fail for ever beside another that does not.
+        self.skipped_in_a_row = 0 if self.skipped_updates == skipped_before else self.skipped_in_a_row + 1
+
+    def _discriminator_step(self, images: Tensor, position: int) -> None:
+        self.discriminator.requires_grad_(True)
+        first, count = self._share(position)
+        real = self._reals(images)
+        with torch.no_grad():
+            fakes = [
+                self._to_training(
+                    draw_latents(self.seed, first, count, self._latent_size, f"latents/discriminator/{i}")
+                )
+                for i in range(self.loss.fake_sets)
+            ]
+        uniform = self._to_training(randomness.uniform(self.seed, "interpolation", first, count)[:, 0])
+
+        def loss(part: slice) -> LossTerms:
+            with torch.no_grad():
+                fake_images = [self._images(self.generate(self.generator, latents[part])) for latents in fakes]
+            return self.loss.discriminator_loss(self.discriminate, real[part], fake_images, uniform[part])
+
+        self._update(self.discriminator, self.discriminator_optimizer, loss, count, "discriminator")
+        self.loss.after_discriminator_step(self.discriminator)
+
+    def _generator_step(self, images: Tensor) -> None:
+        self.discriminator.requires_grad_(False)  # gradients pass through it, none are kept
+        first, count = self._share(self.images_seen)
+        latents = self._to_training(draw_latents(self.seed, first, count, self._latent_size, "latents/generator"))
+        real = self._reals(images) if self.loss.generator_sees_reals else None
+
+        def loss(part: slice) -> LossTerms:
+            fakes = self._images(self.generate(self.generator, latents[part]))
+            if part.start == 0:  # how much the samples vary, for the collapse warning
+                spread = fakes.detach().std(dim=0, correction=0).mean()
+                self.terms["fake_spread"] = spread
+                self.terms["real_spread"] = self._reals(images[part]).std(dim=0, correction=0).mean()
+            return self.loss.generator_loss(self.discriminate, fakes, None if real is None else real[part])
+
+        self._update(self.generator, self.generator_optimizer, loss, count, "generator")
+
+    def _update(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loss: Callable[[slice], LossTerms],
+        count: int,
+        name: str,
+    ) -> None:
+        """One optimizer step on the mean loss over all micro-batches and processes; skipped if it is not finite."""
+        parts = split_batch(count, self.micro_batch, self.stage.group_size)
+        size = count // parts
+        optimizer.zero_grad(set_to_none=True)
+        totals: dict[str, Tensor] = {}
+        for i in range(parts):
+            with self._blocked_backward_sync():
+                terms = loss(slice(i * size, (i + 1) * size))
+                self.manual_backward(terms["loss"] / parts)
+            for key, value in terms.items():
+                share = value.detach() / parts
+                totals[key] = totals[key] + share if key in totals else share
+
+        gradients = [p.grad for p in self.active_parameters(network) if p.grad is not None]
+        average_over_processes([*gradients, totals["loss"]])
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        finite = bool(torch.isfinite(norm + totals["loss"]))  # the same on all processes: NaN survives the averaging
+        if finite:
+            for group in optimizer.param_groups:
+                group["lr"] = self.stage.learning_rate
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        self.skipped_updates += not finite
+        self.terms.update({f"{name}_{key}" if key == "loss" else key: value for key, value in totals.items()})
+        self.terms[f"{name}_gradient_norm"] = norm
+
+    @property
+    def _latent_size(self) -> int:
+        return int(self.generator.latent_size)  # type: ignore[arg-type]
+
+    def _share(self, position: int) -> tuple[int, int]:
+        """This process's slice of the global batch at ``position``: (first global sample, how many)."""
+        count = self.stage.batch_size // self.trainer.world_size
+        return position + self.trainer.global_rank * count, count
+
+    def _to_training(self, values: Any) -> Tensor:
+        return torch.from_numpy(values).to(self.device, self.weight_dtype, non_blocking=True)
+
+    @property
+    def weight_dtype(self) -> torch.dtype:
+        """Of the networks' weights: float32, or float64 with trainer.precision=64-true."""
+        return next(self.generator.parameters()).dtype
+
+    def _images(self, images: Tensor) -> Tensor:
+        return images.to(self.weight_dtype).contiguous(memory_format=self.memory_format)
+
+    def _reals(self, images: Tensor) -> Tensor:
+        """uint8 (N, C, H, W) to [-1, 1], faded as the generator's output is."""
+        return fade_reals(self._images(images) / 127.5 - 1, self.stage.alpha)
+
+    @contextlib.contextmanager
+    def _blocked_backward_sync(self) -> Iterator[None]:
+        block = getattr(self.trainer.strategy, "block_backward_sync", None)
+        with block() if block is not None else contextlib.nullcontext():
+            yield
+
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    def training_state(self) -> dict[str, Any]:
+        """Everything a run needs to go on bit for bit, as plain containers and tensors."""
+        return {
+            "images_seen": self.images_seen,
+            "step_started_at": self.step_started_at,
+            "skipped_updates": self.skipped_updates,
+            "skipped_in_a_row": self.skipped_in_a_row,
+            "generator": self.generator.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "generator_ema": self.generator_ema.state_dict(),
+            "loss": self.loss.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.trainer.optimizers],
+        }
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        """Restores what :meth:`training_state` gave; optimizers must exist."""
+        for name in ("generator", "discriminator", "generator_ema", "loss"):
+            getattr(self, name).load_state_dict(state[name])
+        for optimizer, saved in zip(self.trainer.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.images_seen = state["images_seen"]
+        self.step_started_at = state.get("step_started_at", self.images_seen)
+        self.skipped_updates = state["skipped_updates"]
+        self.skipped_in_a_row = state["skipped_in_a_row"]
+        self.stage = self.schedule.at(self.step_started_at)  # as it was when the state was saved
