@@ -1,0 +1,208 @@
+"""Hydra apps that talk to users: one clear line for a mistake, with the names that would have been right."""
+
+import dataclasses
+import difflib
+import logging
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from commands.help import describe
+from conf import schemas
+from imago.errors import UserError
+
+_SHOW_TRACEBACKS = "IMAGO_TRACEBACKS"
+_PATH_KEYS = frozenset({"run_dir", "data.path", "data.cache", "checkpoint", "out", "hydra.sweep.dir"})
+
+
+def hydra_main(
+    config_name: str, task: Callable[[Any], Any], schema: type[Any], purpose: str, groups: bool = False
+) -> Callable[[], None]:
+    """The ``main`` of a command.
+
+    Mistakes of the user end with one line on standard error and exit code 2, an interrupt with 130; other exceptions
+    keep their traceback. In a sweep, a job's mistake is told and the other jobs go on; the exit code tells at the end.
+    ``IMAGO_TRACEBACKS=1`` shows the traceback of mistakes too.
+
+    Args:
+        config_name: The file in conf/ that the command starts from.
+        task: Takes the checked configuration.
+        schema: The dataclass of its configuration, for the help text.
+        purpose: What the command does, for the help text.
+        groups: Whether the folders of conf/ are its option groups.
+    """
+    schemas.register()
+    failed_jobs: list[int] = []
+
+    def job(cfg: DictConfig) -> None:
+        try:
+            check_config(cfg)
+            task(cfg)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+                raise
+            tell("out of memory; a smaller batch, model.micro_batch or batch_size needs less", error)
+            if HydraConfig.get().mode != RunMode.MULTIRUN:
+                sys.exit(2)
+            failed_jobs.append(HydraConfig.get().job.num)
+        except (UserError, OSError, InstantiationException) as error:
+            cause = error.__cause__ if isinstance(error, InstantiationException) else error
+            if isinstance(cause, (UserError, OSError)):
+                tell(describe_error(cause), error)
+            elif "Error in call to target" in str(error):
+                raise  # a mistake of ours
+            else:  # a _target_ that is not there, or that Hydra does not call
+                tell(str(error).partition(", set env var")[0], error)
+            if HydraConfig.get().mode != RunMode.MULTIRUN or isinstance(error, SweepError):
+                sys.exit(2)
+            failed_jobs.append(HydraConfig.get().job.num)
+
+    def main() -> None:
+        logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[CurrentStderrHandler()])
+        # Other processes would say everything again.
+        level = logging.INFO if os.environ.get("LOCAL_RANK", "0") == "0" else logging.WARNING
+        logging.getLogger("imago").setLevel(level)
+        sys.argv[1:] = [quoted_path(argument) for argument in sys.argv[1:]]
+        os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # hand exceptions to us rather than print them
+        if "--help" in sys.argv or "-h" in sys.argv:
+            print(describe(f"{config_name}.py", purpose, schema, groups))
+            return
+        try:
+            hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(job)()
+        except InstantiationException:
+            raise  # a mistake of ours
+        except (HydraException, OmegaConfBaseException) as error:
+            tell(describe_config_error(error), error)
+            sys.exit(2)
+        except ValueError as error:
+            if not _raised_by_hydra(error):
+                raise
+            tell(str(error), error)  # a group without an option, as in growth=null
+            sys.exit(2)
+        except AttributeError as error:  # how OmegaConf refuses key=null key={…} in one command
+            key = re.search(r"^\s*full_key: (\S+)", str(error), re.MULTILINE)
+            if key is None:
+                raise
+            tell(f"{key[1]} is null and takes no keys: leave out one of the two settings", error)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            tell("interrupted" + ("; the same command goes on from the newest checkpoint" if groups else ""), None)
+            sys.exit(130)
+        if failed_jobs:
+            tell(f"{len(failed_jobs)} job(s) of the sweep failed: {', '.join(map(str, failed_jobs))}", None)
+            sys.exit(1)
+
+    return main
+
+
+def quoted_path(argument: str) -> str:
+    """``key=path`` with quotes around a path that Hydra's grammar would trip over: ``~``, ``=``, accents, brackets.
+
+    A comma is left alone, because it lists the values of a sweep.
+    """
+    key, equals, value = argument.partition("=")
+    plain = re.fullmatch(r"[\w./:@%+ -]*", value, re.ASCII) is not None
+    if not equals or key.lstrip("+") not in _PATH_KEYS or plain or value[:1] in "'\"" or "," in value or "${" in value:
+        return argument
+    quoted = value.replace("'", "\\'")
+    return f"{key}='{quoted}'"
+
+
+class CurrentStderrHandler(logging.StreamHandler):
+    """Writes to what ``sys.stderr`` is at the moment: above the progress bar while there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.setStream(sys.stderr)
+        super().emit(record)
+
+
+class SweepError(UserError):
+    """A mistake that all jobs of a sweep share: told once."""
+
+
+def _raised_by_hydra(error: BaseException) -> bool:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return "hydra" in Path(last.filename).parts
+
+
+def tell(message: str, error: BaseException | None) -> None:
+    """Prints a mistake as one line on standard error."""
+    if error is not None and os.environ.get(_SHOW_TRACEBACKS) == "1":
+        traceback.print_exception(error)
+    rank = os.environ.get("LOCAL_RANK", "0")
+    # Other processes mostly stumble over the same thing: one line is the error, theirs tell where else it happened.
+    print(f"{'error' if rank == '0' else f'process {rank}'}: {' '.join(message.split())}", file=sys.stderr)
+
+
+def describe_error(error: UserError | OSError) -> str:
+    """One line for an error that a task raised."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}"
+    return str(error)
+
+
+def check_config(cfg: DictConfig) -> None:
+    """Finds what Hydra lets pass: keys added with ``+`` that no schema has, and values that are still missing.
+
+    Raises:
+        UserError: Names the keys.
+    """
+    for key, valid in _unknown_keys(cfg, ""):
+        raise UserError(_unknown_key_message(key, valid))
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise UserError(f"{missing[0]} is needed: add {missing[0]}=… to the command")
+
+
+def _unknown_keys(node: DictConfig, prefix: str) -> list[tuple[str, list[str]]]:
+    schema = OmegaConf.get_type(node)
+    names = [f.name for f in dataclasses.fields(schema)] if dataclasses.is_dataclass(schema) else None
+    found: list[tuple[str, list[str]]] = []
+    keys: list[Any] = list(node)  # numbers too: {height: batch size}
+    for key in keys:
+        if names is not None and key not in names:
+            found.append((f"{prefix}{key}", names))
+        elif not OmegaConf.is_missing(node, key) and isinstance(node[key], DictConfig):
+            found += _unknown_keys(node[key], f"{prefix}{key}.")
+    return found
+
+
+def _unknown_key_message(key: str, valid: list[str]) -> str:
+    name = key.rpartition(".")[2]
+    valid = [v for v in valid if not v.startswith("_")]
+    near = difflib.get_close_matches(name, valid, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"unknown key {key!r}; {hint}valid here: {', '.join(valid)}"
+
+
+def describe_config_error(error: BaseException) -> str:
+    """One line for what Hydra or OmegaConf refused, with the valid names where there are any."""
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    for link in chain:
+        schema, key = getattr(link, "object_type", None), getattr(link, "full_key", None)
+        if not isinstance(key, str) or not key:
+            continue
+        names = [field.name for field in dataclasses.fields(schema)] if dataclasses.is_dataclass(schema) else []
+        # A key that exists but was given a bad value comes with the same attributes: its own message is the better one.
+        if names and key.rpartition(".")[2] not in names:
+            return _unknown_key_message(key, names)
+        if isinstance(link, OmegaConfBaseException) and isinstance(link.msg, str):
+            return f"{key}: {link.msg.splitlines()[0]}"
+    text = str(error).partition("Config search path")[0]
+    lines = [line.strip() for line in text.splitlines()]
+    return " ".join(line for line in lines if line and not line.endswith("_schema"))

@@ -1,0 +1,234 @@
+"""Trains a GAN in a run directory, or goes on with one: what ``train.py`` does."""
+
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from callbacks.progress import Progress
+from callbacks.snapshot import Snapshot
+from commands.app import SweepError
+from commands.run_directory import RunDirectory
+from conf.schemas import TrainConfig
+from datamodules.packed import PackedDataModule
+from imago.errors import UserError
+from imago.growth import GrowthSchedule
+from lightning_modules.adversarial import AdversarialModule
+
+logger = logging.getLogger("imago")
+
+
+def train(cfg: TrainConfig) -> None:
+    """Trains until ``total_images``, or where the growth schedule ends.
+
+    Args:
+        cfg: The composed configuration.
+
+    Raises:
+        UserError: A configuration that cannot be trained, a run directory that belongs to another one, bad data,
+            divergence.
+    """
+    check_values(cfg)
+    config_ = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(config_, dict)
+    config: dict[str, Any] = {str(key): value for key, value in config_.items()}
+    config.pop("experiment", None)  # what it set is in the other keys
+    module = build_module(cfg, config)
+    schedule = module.schedule
+    total_images = cfg.total_images or schedule.total_images
+    data: PackedDataModule = instantiate(
+        config["data"], resolution=cfg.resolution, base=list(cfg.base), seed=cfg.seed, _convert_="all"
+    )
+    data.source()  # a path that does not exist is told before anything is written
+    callbacks: dict[str, pl.Callback] = {
+        name: instantiate(options, _convert_="all") for name, options in config["callbacks"].items() if options
+    }
+
+    run_dir = RunDirectory(_run_dir(cfg))
+    trainer = build_trainer(cfg, run_dir.path, list(callbacks.values()))
+    schedule.check_division(trainer.world_size, module.micro_batch)
+    with run_dir.locked():
+        # All that may be refused comes before anything is written.
+        checkpoint = run_dir.checkpoint(config, cfg.resume)
+        data.expected_checksum = checkpoint["data_checksum"] if checkpoint else None
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            data.prepare_data()
+        snapshot = callbacks["snapshot"]
+        assert isinstance(snapshot, Snapshot)
+        snapshot.resume_from = checkpoint
+        snapshot.extra_state = {"config": config}
+        snapshot.total_images = total_images
+        if isinstance(progress := callbacks.get("progress"), Progress):
+            progress.total_images = total_images
+        try:
+            trainer.loggers = [
+                # Not as arguments of instantiate, which would build the networks that the configuration describes.
+                instantiate(options, _convert_="all", _partial_=True)(run_dir=run_dir.path, run_config=config)
+                for options in config["logger"].values()
+                if options
+            ]
+            run_dir.begin(config)
+            _announce(run_dir.path, checkpoint, total_images)
+            trainer.fit(module, datamodule=data)
+        except BaseException as error:
+            _finish_wandb(exit_code=1)
+            if isinstance(error, SystemExit) and trainer.interrupted:  # how Lightning passes Ctrl-C on
+                raise KeyboardInterrupt from error
+            raise
+        _finish_wandb(exit_code=0)
+
+
+def build_module(cfg: TrainConfig, config: dict[str, Any]) -> AdversarialModule:
+    """The model with its loss and growth schedule.
+
+    Args:
+        cfg: The composed configuration.
+        config: The same, resolved, as plain containers.
+
+    Raises:
+        UserError: Values that make no model.
+    """
+    schedule: GrowthSchedule = instantiate(
+        config["growth"],
+        resolution=cfg.resolution,
+        start_resolution=cfg.growth.start_resolution or cfg.base[0],
+        _convert_="all",
+    )
+    return instantiate(
+        config["model"],
+        loss=instantiate(config["loss"]),
+        schedule=schedule,
+        base=list(cfg.base),
+        channels=cfg.data.channels,
+        seed=cfg.seed,
+        _convert_="all",
+    )
+
+
+def check_values(cfg: TrainConfig) -> None:
+    """Refuses values of top-level keys that have the right type but make no sense.
+
+    Raises:
+        UserError: Says which and why.
+    """
+    if len(cfg.base) != 2:
+        raise UserError(f"base must be [height, width], not {list(cfg.base)}")
+    if cfg.total_images is not None and cfg.total_images < 1:
+        raise UserError(f"total_images must be at least 1, not {cfg.total_images}")
+    if cfg.resume not in ("auto", "never"):
+        raise UserError(f"resume must be auto or never, not {cfg.resume!r}")
+    if not 0 <= cfg.seed < 2**63:
+        raise UserError(f"seed must lie in [0, 2⁶³), not be {cfg.seed}")
+    if not cfg.run_dir:
+        raise UserError("run_dir= is empty: give a folder, . for this one")
+    precisions = ("32-true", "32", "bf16-mixed", "bf16", "64-true", "64")
+    if str(cfg.trainer.precision) not in precisions:
+        raise UserError(f"trainer.precision must be one of {', '.join(precisions)}, not {cfg.trainer.precision}")
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN and _processes(cfg) != 1:
+        raise SweepError(
+            "-m starts its jobs one after the other in this process and cannot start several processes for each; run "
+            "each configuration with its own command, or sweep with trainer.devices=1"
+        )
+
+
+def _processes(cfg: TrainConfig) -> int:
+    """How many processes the trainer will start; "auto" and -1 mean all GPUs."""
+    devices = cfg.trainer.devices
+    if isinstance(devices, Sequence) and not isinstance(devices, str):
+        count = len(devices)
+    elif str(devices).isdigit():
+        count = int(devices)
+    else:
+        count = 1 if cfg.trainer.accelerator == "cpu" else max(1, torch.cuda.device_count())
+    return count * cfg.trainer.num_nodes
+
+
+def _run_dir(cfg: TrainConfig) -> Path:
+    """The run directory; in a sweep, every job has one of its own below the given one."""
+    if not (HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN):
+        return Path(cfg.run_dir).expanduser()
+    hydra_cfg = HydraConfig.get()
+    if any(override.startswith("run_dir=") for override in hydra_cfg.overrides.task):
+        return Path(cfg.run_dir).expanduser() / str(hydra_cfg.job.num)
+    return Path(hydra_cfg.runtime.output_dir)
+
+
+def build_trainer(cfg: TrainConfig, run_dir: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """A Lightning trainer whose only clock is images_seen.
+
+    Raises:
+        UserError: Lightning refuses the accelerator, devices or strategy.
+    """
+    _quiet_lightning()
+    torch.backends.cuda.matmul.allow_tf32 = cfg.trainer.tf32
+    torch.backends.cudnn.allow_tf32 = cfg.trainer.tf32
+    try:
+        return pl.Trainer(
+            accelerator=cfg.trainer.accelerator,
+            devices=cfg.trainer.devices,
+            num_nodes=cfg.trainer.num_nodes,
+            strategy=cfg.trainer.strategy,
+            precision=cfg.trainer.precision,
+            benchmark=cfg.trainer.benchmark,
+            deterministic=cfg.trainer.deterministic,
+            callbacks=callbacks,
+            logger=False,
+            default_root_dir=str(run_dir),
+            max_epochs=-1,
+            max_steps=-1,
+            use_distributed_sampler=False,  # the loader gives each process its share
+            enable_checkpointing=True,  # ours is a Checkpoint callback
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise UserError(f"trainer: {error}") from error
+    except Exception as error:  # Lightning's MisconfigurationException derives from Exception
+        if type(error).__name__ == "MisconfigurationException":
+            raise UserError(f"trainer: {error}") from error
+        raise
+
+
+def _quiet_lightning() -> None:
+    """Keeps from the user what Lightning says about things that are as they should be."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (
+        r".*in eval mode at the start of training.*",  # the averaged generator
+        r".*does not have many workers.*",  # gathering from a memory map needs none
+        r".*treespec.*is deprecated.*",
+        r".*`IterableDataset` has `__len__` defined.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def _announce(run_dir: Path, checkpoint: dict[str, Any] | None, total_images: int) -> None:
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        return
+    if checkpoint is None:
+        logger.info("training in %s to %d images", run_dir, total_images)
+    elif checkpoint["images_seen"] >= total_images:
+        logger.info(
+            "%s is finished: %d of %d images seen; total_images=… beyond that goes on",
+            run_dir,
+            checkpoint["images_seen"],
+            total_images,
+        )
+    else:
+        logger.info("going on in %s from %d of %d images", run_dir, checkpoint["images_seen"], total_images)
+
+
+def _finish_wandb(exit_code: int) -> None:
+    import sys
+
+    if "wandb" in sys.modules and sys.modules["wandb"].run is not None:
+        sys.modules["wandb"].finish(exit_code=exit_code)

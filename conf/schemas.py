@@ -1,0 +1,234 @@
+"""The schemas of imago's configuration: every key, its type and its default, checked by Hydra.
+
+Each option of a group (``model=pggan``) is a YAML file on top of one of these dataclasses, so a misspelt key or a
+wrong type is refused, whether it comes from a file or from the command line.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+from conf.generate_schema import GenerateConfig
+
+# --- model ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class ModelConfig:
+    _target_: str = MISSING
+
+
+@dataclass
+class PgganModel(ModelConfig):
+    _target_: str = "lightning_modules.pggan.PGGAN"
+    latent_size: int = 512
+    fmap_base: int = 8192  # feature maps at level s: min(fmap_base / 2^s, fmap_max)
+    fmap_max: int = 512
+    n_critic: int = 1  # discriminator steps per generator step
+    betas: list[float] = field(default_factory=lambda: [0.0, 0.99])  # Adam
+    eps: float = 1e-8  # Adam
+    ema_half_life: float | None = 10_000.0  # of the averaged generator, in images; null: use ema_decay
+    ema_decay: float | None = None  # per training step, 0.999 in the paper
+    ema_rampup: float | None = None  # half-life at most this share of images_seen: early averages follow faster
+    micro_batch: int | None = None  # most images a process takes through a network at once; null: its whole share
+    channels_last: bool = True  # memory format of weights and activations
+
+
+# --- loss -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class LossConfig:
+    _target_: str = MISSING
+
+
+@dataclass
+class WganGpLoss(LossConfig):
+    _target_: str = "imago.losses.WganGp"
+    penalty_weight: float = 10.0
+    target: float = 1.0  # gradient norm; 750 for CIFAR-10
+    drift: float = 0.001
+
+
+# --- growth -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class GrowthConfig:
+    _target_: str = "imago.growth.GrowthSchedule"
+    start_resolution: int | None = None  # null: the height of `base`
+    stabilize_images: int = 800_000
+    fade_images: int = 800_000
+    final_images: int = 6_200_000
+    batch_size: Any = 16  # one number, or {height: number}
+    learning_rate: Any = 0.001  # one number, or {height: number}
+    mbstd_group: int = 4  # images per minibatch-stddev group; larger than the batch: the whole batch
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class DataConfig:
+    _target_: str = MISSING
+    channels: int = 3
+    mirror: bool = True  # flip half of the reals left to right
+    workers: int = 0  # loader processes while training; 0: in the main process
+    pack_workers: int | None = None  # processes while packing; null: one per core
+    cache: str | None = None  # where packs are kept; null: $IMAGO_CACHE or ~/.cache/imago
+    zip_from: int = 256  # levels from this height on are stored as PNGs
+
+
+@dataclass
+class DrawnPortraitsData(DataConfig):
+    _target_: str = "datamodules.packed.DrawnPortraitsDataModule"
+    count: int = 3000
+    drawing_seed: int = 0
+    size: int = 64  # the faces are drawn at least at this size
+
+
+@dataclass
+class FolderData(DataConfig):
+    _target_: str = "datamodules.packed.FolderDataModule"
+    path: str = MISSING
+    background: list[int] = field(default_factory=lambda: [255, 255, 255])  # under transparent pixels
+    max_unreadable: float = 0.01  # larger share of unreadable files is an error
+
+
+@dataclass
+class PackedData(DataConfig):
+    _target_: str = "datamodules.packed.PackedDataModule"
+    path: str = MISSING
+
+
+# --- callbacks, logger, trainer ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class SnapshotConfig:
+    _target_: str = "callbacks.snapshot.Snapshot"
+    every_images: int = 10_000  # checkpoint and a generator file
+    every_minutes: float | None = 15.0  # checkpoint only
+    keep_generators: int | None = None  # newest generator files to keep; null: all
+
+
+@dataclass
+class SampleGridConfig:
+    _target_: str = "callbacks.sample_grid.SampleGrid"
+    every_images: int = 10_000
+    columns: int | None = None  # null: about 16:9 for the final resolution
+    rows: int | None = None
+
+
+@dataclass
+class DivergenceGuardConfig:
+    _target_: str = "callbacks.divergence_guard.DivergenceGuard"
+    max_skipped_in_a_row: int = 20
+    collapse_ratio: float = 0.1  # warn when samples vary less than this share of the reals
+    every_images: int = 5_000
+
+
+@dataclass
+class MetricsLogConfig:
+    _target_: str = "callbacks.scalar_log.ScalarLog"
+    every_images: int = 500
+
+
+@dataclass
+class ProgressConfig:
+    _target_: str = "callbacks.progress.Progress"
+    refresh_seconds: float = 0.5  # on a terminal
+    line_seconds: float = 30.0  # one line this often elsewhere
+
+
+@dataclass
+class ShowcaseConfig:
+    _target_: str = "callbacks.showcase.Showcase"
+    film_seconds: float = 8.0
+    fps: int = 25
+
+
+@dataclass
+class CallbacksConfig:
+    scalar_log: MetricsLogConfig | None = field(default_factory=MetricsLogConfig)
+    divergence_guard: DivergenceGuardConfig | None = field(default_factory=DivergenceGuardConfig)
+    sample_grid: SampleGridConfig | None = field(default_factory=SampleGridConfig)
+    progress: ProgressConfig | None = field(default_factory=ProgressConfig)
+    showcase: ShowcaseConfig | None = field(default_factory=ShowcaseConfig)
+    snapshot: SnapshotConfig = field(default_factory=SnapshotConfig)
+
+
+@dataclass
+class TensorBoardConfig:
+    _target_: str = "callbacks.loggers.tensorboard_logger"
+
+
+@dataclass
+class WandbConfig:
+    _target_: str = "callbacks.loggers.wandb_logger"
+    project: str = "imago"
+    entity: str | None = None
+    group: str | None = None
+    job_type: str = "train"
+    tags: list[str] = field(default_factory=list)
+    mode: str | None = None  # online, offline or disabled; null: online with an API key, else offline
+
+
+@dataclass
+class LoggerConfig:
+    """metrics.csv is always written; these come in addition."""
+
+    tensorboard: TensorBoardConfig | None = None
+    wandb: WandbConfig | None = None
+
+
+@dataclass
+class TrainerConfig:
+    accelerator: str = "auto"
+    devices: Any = 1
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: Any = "32-true"  # 32-true, bf16-mixed, 64-true
+    benchmark: bool = True  # let cuDNN time its algorithms at every resolution
+    deterministic: bool = False  # refuse operations that are not; CPU runs repeat bit for bit either way
+    tf32: bool = True  # TensorFloat-32 in float32 convolutions and products on GPUs that have it
+
+
+@dataclass
+class TrainConfig:
+    model: ModelConfig = MISSING
+    loss: LossConfig = MISSING
+    growth: GrowthConfig = MISSING
+    data: DataConfig = MISSING
+    callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    experiment: Any = None
+    name: str = MISSING  # names the run; part of the default run_dir
+    run_dir: str = MISSING
+    seed: int = 0
+    resolution: int = 32  # final height of the images
+    base: list[int] = field(default_factory=lambda: [4, 4])  # height, width of the smallest images
+    total_images: int | None = None  # stop here; null: where the growth schedule ends
+    resume: str = "auto"  # auto: go on from a checkpoint of the same configuration; never: refuse if there is one
+
+
+def register() -> None:
+    """Makes the schemas known to Hydra, as ``<option>_schema`` in their groups."""
+    store = ConfigStore.instance()
+    store.store(name="train_schema", node=TrainConfig)
+    store.store(name="generate_schema", node=GenerateConfig)
+    for group, option, node in (
+        ("model", "pggan", PgganModel),
+        ("loss", "wgan_gp", WganGpLoss),
+        ("growth", "growth", GrowthConfig),
+        ("data", "drawn_portraits", DrawnPortraitsData),
+        ("data", "folder", FolderData),
+        ("data", "packed", PackedData),
+        ("callbacks", "callbacks", CallbacksConfig),
+        ("logger", "logger", LoggerConfig),
+        ("trainer", "trainer", TrainerConfig),
+    ):
+        store.store(group=group, name=f"{option}_schema", node=node)

@@ -1,0 +1,43 @@
+"""-m: a directory for every job, and one that fails does not stop the others."""
+
+from pathlib import Path
+
+import yaml
+
+from training_runs import TINY, differences, state_of
+
+
+def sweep(commands, data: Path, *overrides: str):
+    return commands.run("train", ["-m", *TINY, f"data.path={data}", "total_images=32", *overrides])
+
+
+def test_jobs_have_directories_of_their_own_and_equal_single_runs(commands, train, blobs, tmp_path):
+    result = sweep(commands, blobs, "seed=0,1", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    assert result.code == 0, result.err
+    for job, seed in enumerate((0, 1)):
+        run = tmp_path / "sweep" / str(job)
+        assert yaml.safe_load((run / "config.yaml").read_text())["seed"] == seed
+        assert train(tmp_path / str(seed), f"seed={seed}", "total_images=32").code == 0
+        assert differences(state_of(run), state_of(tmp_path / str(seed))) == []
+
+
+def test_sweep_over_one_run_directory_trains_below_it(commands, blobs, tmp_path):
+    options = ("seed=0,1", f"run_dir={tmp_path / 'run'}", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    assert sweep(commands, blobs, *options).code == 0
+    assert [state_of(tmp_path / "run" / job)["config"]["seed"] for job in "01"] == [0, 1]
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_failing_job_does_not_stop_the_others(commands, blobs, tmp_path):
+    result = sweep(commands, blobs, "model.fmap_max=8,-1,4", f"hydra.sweep.dir={tmp_path}")
+    assert result.code == 1
+    assert result.err.count("error: ") == 2
+    assert "error: channels, fmap_base and fmap_max must be at least 1" in result.err
+    assert result.err.endswith("error: 1 job(s) of the sweep failed: 1\n")
+    assert [state_of(tmp_path / job)["images_seen"] for job in "02"] == [32, 32]
+
+
+def test_sweep_with_several_processes_each_is_refused_once(commands, blobs, tmp_path):
+    result = sweep(commands, blobs, "seed=0,1", "trainer.devices=2", f"hydra.sweep.dir={tmp_path}")
+    assert "error: -m starts its jobs one after the other in this process" in result.error
+    assert result.code == 2

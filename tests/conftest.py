@@ -1,0 +1,66 @@
+"""Tiny data sets and runs that the tests of the commands share."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from imago.data import pack
+from imago.data.sources.source import Item
+from training_runs import TINY, Accident, Commands, Finished
+
+torch.set_num_threads(1)  # tensors here are tiny: threads would wait for each other more than they work
+
+
+class Blobs:
+    """Smooth random pictures, 16×16."""
+
+    name = "blobs"
+
+    def __len__(self) -> int:
+        return 48
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(b"48 blobs").hexdigest()
+
+    def read(self, index: int) -> Item:
+        rng = np.random.default_rng(index)
+        y, x = np.mgrid[:16, :16] / 8 - 1
+        (cy, cx), size = rng.uniform(-0.5, 0.5, 2), rng.uniform(0.2, 0.6)
+        blob = np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / size)[..., None] * rng.uniform(0, 1, 3)
+        return Item((255 * blob).astype(np.uint8), f"{index}.png")
+
+
+@pytest.fixture(scope="session")
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A packed data set of 48 pictures at 4², 8², 16²."""
+    return pack(Blobs(), tmp_path_factory.mktemp("data") / "blobs", resolution=16).path
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Commands:
+    """Starts commands in processes of their own."""
+    return Commands(tmp_path_factory.mktemp("output"))
+
+
+@pytest.fixture(scope="session")
+def train(commands: Commands, blobs: Path) -> Callable[..., Finished]:
+    """train(run_dir, *overrides, accident=None): a tiny run to its end."""
+
+    def run(run_dir: Path, *overrides: str, accident: Accident | None = None, **environment: str) -> Finished:
+        arguments = [*TINY, f"data.path={blobs}", f"run_dir={run_dir}", *overrides]
+        return commands.run("train", arguments, accident, **environment)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished_run(train: Callable[..., Finished], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny run that was never stopped; not to be written to."""
+    run_dir = tmp_path_factory.mktemp("runs") / "finished"
+    result = train(run_dir)
+    assert result.code == 0, result.err
+    return run_dir
