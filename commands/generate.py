@@ -1,0 +1,307 @@
+"""Pictures, grids and films from a trained generator: what ``generate.py`` does."""
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from omegaconf import MISSING
+from omegaconf.errors import MissingMandatoryValue
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from conf.generate_schema import GenerateConfig
+from imago import __version__
+from imago.errors import UserError
+from imago.images import IMAGE_ENDINGS, image_grid, save_image, to_rgb, to_uint8, upscale_nearest
+from imago.latents import cubic_path, draw_centre, draw_latents, gaussian_path, slerp_path, truncate
+from imago.networks.serialization import LoadedGenerator, load_generator
+from imago.video import FILM_ENDINGS, check_film_path, film_path, write_film
+
+_GAUSSIAN_PATH_MIN_SECONDS = 3.0  # 4 σ of the blur; below, its mean over the loop is nearly all that is left
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A checked request: the options, the generator, and what follows from both."""
+
+    cfg: GenerateConfig
+    loaded: LoadedGenerator
+    device: torch.device
+    resolution: int
+    out: Path
+
+    @property
+    def latent_size(self) -> int:
+        generator: Any = self.loaded.generator  # nn.Module types every attribute as a tensor or a module
+        return int(generator.latent_size)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Options, other than seed and number, that make a picture differ from the default one of the same latent."""
+        used: dict[str, str] = {}
+        if self.resolution != self.loaded.resolution:
+            used["resolution"] = str(self.resolution)
+        if self.cfg.truncation != 1:
+            used["truncation"] = f"{self.cfg.truncation:g}"
+        if self.cfg.scale != 1:
+            used["scale"] = str(self.cfg.scale)
+        return used
+
+    @property
+    def variant(self) -> str:
+        """The settings as part of a file name, so that a picture does not replace one made with others."""
+        return "".join(f"-{name}{value}" for name, value in self.settings.items())
+
+
+def generate(cfg: GenerateConfig) -> list[Path]:
+    """Make what the options ask for, and print what was written and where.
+
+    Args:
+        cfg: The options; any object with the attributes of :class:`GenerateConfig`.
+
+    Returns:
+        The files written, in order.
+
+    Raises:
+        UserError: If an option is out of range, the checkpoint cannot be read, the generator's output is not finite,
+            memory runs out or a file cannot be written.
+    """
+    _check(cfg)
+    device = _device(cfg.device)
+    checkpoint = Path(cfg.checkpoint).expanduser()
+    loaded = load_generator(checkpoint, device=device)
+    out = Path(cfg.out).expanduser() if cfg.out else _default_folder(checkpoint, loaded.images_seen)
+    job = _Job(cfg, loaded, device, _resolution(cfg, loaded), out)
+    make = {"images": _images, "grid": _grid, "interpolation": _interpolation}[cfg.what]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return make(job)
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"{device} ran out of memory; lower batch_size (now {cfg.batch_size})") from error
+    except OSError as error:
+        raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
+
+
+def _images(job: _Job) -> list[Path]:
+    keys = _picture_keys(job.cfg, job.cfg.count)
+    latents = (_latents_of(job, [key])[0] for key in keys)  # lazily: fifty thousand need not fit in memory
+    written = []
+    for (seed, number), picture in zip(keys, _pictures(job, latents, len(keys)), strict=True):
+        path = job.out / f"seed{seed:04d}-{number:05d}{job.variant}.{job.cfg.format}"
+        written.append(save_image(path, picture, _metadata(job, seed=seed, picture=number)))
+    names = written[0].name if len(written) == 1 else f"{written[0].name} … {written[-1].name}"
+    height, width = picture.shape[1:]
+    print(f"wrote {len(written)} picture{'s' * (len(written) > 1)} of {height}×{width} to {job.out}: {names}")
+    if len(written) > 1:
+        seed, number = keys[-1]
+        options = [f"checkpoint={job.cfg.checkpoint}", f"seed={seed}", f"pictures=[{number}]"]
+        options += [f"{name}={value}" for name, value in job.settings.items()]
+        print(f"the last alone: python generate.py {' '.join(options)}")
+    return written
+
+
+def _grid(job: _Job) -> list[Path]:
+    cfg = job.cfg
+    # A shape given in full decides how many pictures there are, shared out among the seeds.
+    places = cfg.rows * cfg.columns if cfg.rows and cfg.columns else None
+    keys = _picture_keys(cfg, max(1, places // len(cfg.seeds or [cfg.seed])) if places else cfg.count)
+    if places and len(keys) > places:
+        raise UserError(f"{len(keys)} pictures do not fit a grid of {cfg.columns} columns and {cfg.rows} rows")
+    columns = cfg.columns or (math.ceil(len(keys) / cfg.rows) if cfg.rows else math.ceil(math.sqrt(len(keys))))
+    grid = image_grid(torch.stack(list(_pictures(job, _latents_of(job, keys), len(keys)))), columns)
+    rows = math.ceil(len(keys) / columns)
+    path = job.out / f"grid-{_names_of(cfg)}-{columns}x{rows}{job.variant}.{cfg.format}"
+    pictures = " ".join(f"{seed}/{number}" for seed, number in keys)
+    save_image(path, grid, _metadata(job, **{"pictures (seed/number)": pictures}))
+    print(f"wrote a grid of {columns}×{rows} pictures, {grid.shape[2]}×{grid.shape[1]} pixels, to {path}")
+    return [path]
+
+
+def _interpolation(job: _Job) -> list[Path]:
+    cfg = job.cfg
+    columns, rows = cfg.columns or 1, cfg.rows or 1
+    cells, frames = columns * rows, max(1, round(cfg.seconds * cfg.fps))
+    shape = f"-{columns}x{rows}" if cells > 1 else ""
+    stem = f"interpolation-{_names_of(cfg)}-{cfg.path}-{cfg.seconds:g}s-{cfg.fps}fps{shape}{job.variant}"
+    path = job.out / f"{stem}.{cfg.film}" if cfg.film else film_path(job.out / stem)
+    latents = _path_latents(job, frames, cells)  # (frames, cells, size)
+    pictures = _pictures(job, latents.reshape(-1, latents.shape[-1]), frames * cells)
+    write_film((_film_frame(list(itertools.islice(pictures, cells)), columns) for _ in range(frames)), path, cfg.fps)
+    print(f"wrote a film of {frames} frames ({frames / cfg.fps:g} s, {columns}×{rows} pictures) to {path}")
+    if cfg.path == "gaussian" and cfg.seconds < _GAUSSIAN_PATH_MIN_SECONDS:
+        print(f"a gaussian path barely moves in {cfg.seconds:g} s: take {_GAUSSIAN_PATH_MIN_SECONDS:g} s or path=cubic")
+    return [path]
+
+
+def _path_latents(job: _Job, frames: int, cells: int) -> NDArray[np.float32]:
+    """Latents of a film: ``(frames, cells, size)``."""
+    cfg = job.cfg
+    if cfg.path == "gaussian":
+        path = gaussian_path(cfg.seed, frames, cells, job.latent_size, cfg.fps)
+        return truncate(path, draw_centre(cfg.seed, job.latent_size), cfg.truncation)
+    # Keyframes are truncated, not the path: so a film passes through the very pictures that what=images makes.
+    keys = _picture_keys(cfg, cells * cfg.keyframes)
+    keyframes = _latents_of(job, keys).reshape(cells, -1, job.latent_size).swapaxes(0, 1)  # (K, cells, size)
+    if len(keyframes) < 2:
+        raise UserError("a film needs at least two pictures to pass through; give pictures=[0,1,2] or keyframes=8")
+    return (slerp_path if cfg.path == "slerp" else cubic_path)(keyframes, frames)
+
+
+def _film_frame(pictures: list[Tensor], columns: int) -> NDArray[np.uint8]:
+    frame = image_grid(torch.stack(pictures), columns)
+    return to_rgb(frame).permute(1, 2, 0).contiguous().numpy()
+
+
+def _picture_keys(cfg: GenerateConfig, count: int) -> list[tuple[int, int]]:
+    """(seed, number) of each picture."""
+    seeds = [cfg.seed] if cfg.seeds is None else list(cfg.seeds)
+    numbers = range(count) if cfg.pictures is None else list(cfg.pictures)
+    return list(itertools.product(seeds, numbers))
+
+
+def _latents_of(job: _Job, keys: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
+    """Latents of the pictures, truncated as asked: ``(len(keys), size)``."""
+    size, truncation = job.latent_size, job.cfg.truncation
+    rows = [truncate(draw_latents(seed, number, 1, size), draw_centre(seed, size), truncation) for seed, number in keys]
+    return np.concatenate(rows)
+
+
+def _pictures(job: _Job, latents: Iterable[NDArray[np.float32]], total: int) -> Iterator[Tensor]:
+    """Run the generator in batches; yields uint8 ``(C, H, W)`` on the CPU, one per latent, scaled as asked."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    # At the resolution that training stopped at, the last layers may still be fading in; below it, they are done.
+    console = Console(stderr=True)
+    latents = iter(latents)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("generating", total=total)
+        while batch := list(itertools.islice(latents, job.cfg.batch_size)):
+            with torch.inference_mode():  # not around the yield, which would leak the mode to whoever reads
+                z = torch.from_numpy(np.stack(batch)).to(job.device)
+                images = job.loaded.generator(z, resolution=job.loaded.resolution, alpha=job.loaded.alpha)
+                if not bool(images.isfinite().all()):
+                    raise UserError(
+                        f"the generator in {job.cfg.checkpoint} makes NaN or infinity: its training diverged"
+                    )
+                # The toRGB layers of smaller resolutions stopped learning when those had been faded out, and what they
+                # would read has changed since: smaller pictures are the 2×2 means of the trained ones, as reals are.
+                images = avg_pool2d(images, job.loaded.resolution // job.resolution)
+                images = upscale_nearest(to_uint8(images).cpu(), job.cfg.scale)
+            for picture in images:
+                yield picture
+                progress.advance(task)
+
+
+def _metadata(job: _Job, **what: object) -> dict[str, object] | None:
+    if not job.cfg.metadata:
+        return None
+    return {
+        "Software": f"imago {__version__}",
+        "checkpoint": job.cfg.checkpoint,
+        "images seen": job.loaded.images_seen,
+        "resolution": job.resolution,
+        "truncation": job.cfg.truncation,
+        **what,
+    }
+
+
+def _names_of(cfg: GenerateConfig) -> str:
+    """Seeds and listed pictures for a file name, kept short."""
+    seeds = "+".join(f"{seed:04d}" for seed in ([cfg.seed] if cfg.seeds is None else cfg.seeds))
+    numbers = "" if cfg.pictures is None else "-" + "+".join(str(number) for number in cfg.pictures)
+    return f"seed{seeds[:60]}{numbers[:60]}"
+
+
+def _default_folder(checkpoint: Path, images_seen: int) -> Path:
+    """``generated/<images seen>`` in the run: pictures of an earlier state are not replaced by those of a later one."""
+    run = checkpoint if checkpoint.is_dir() else checkpoint.parent
+    if run.name in ("checkpoints", "generators"):
+        run = run.parent
+    return run / "generated" / f"{images_seen:09d}"
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if device is None or device.type not in available:
+        raise UserError(f"device={name} is unknown; choose auto, cpu, cuda, cuda:1 … or mps")
+    if (device.index or 0) >= available[device.type]:
+        raise UserError(f"device={name} is not available on this machine; choose auto or cpu")
+    return device
+
+
+def _resolution(cfg: GenerateConfig, loaded: LoadedGenerator) -> int:
+    if cfg.resolution is None:
+        return loaded.resolution
+    generator: Any = loaded.generator
+    trained = [r for r in generator.resolutions if r <= loaded.resolution]
+    if cfg.resolution not in trained:
+        names = ", ".join(map(str, trained))
+        raise UserError(f"resolution={cfg.resolution}: the generator in {cfg.checkpoint} was trained at {names}")
+    return cfg.resolution
+
+
+def _check(cfg: GenerateConfig) -> None:
+    """Refuse what cannot work before anything is loaded."""
+    formats = tuple(ending.removeprefix(".") for ending in IMAGE_ENDINGS)
+    films = tuple(ending.removeprefix(".") for ending in FILM_ENDINGS)
+    choices: list[tuple[str, str, tuple[str, ...]]] = [
+        ("what", cfg.what, ("images", "grid", "interpolation")),
+        ("path", cfg.path, ("gaussian", "slerp", "cubic")),
+        ("format", cfg.format, formats),
+        ("film", films[0] if cfg.film is None else cfg.film, films),
+    ]
+    for name, value, valid in choices:
+        if value not in valid:
+            raise UserError(f"{name}={value} is unknown; choose one of {', '.join(valid)}")
+    for name in ("count", "batch_size", "columns", "rows", "fps", "scale"):
+        value = getattr(cfg, name)
+        if value is not None and value < 1:
+            raise UserError(f"{name} must be at least 1, not {value}")
+    if cfg.keyframes < 2:
+        raise UserError(f"keyframes must be at least 2, not {cfg.keyframes}")
+    if not (math.isfinite(cfg.seconds) and cfg.seconds > 0):
+        raise UserError(f"seconds must be more than 0, not {cfg.seconds}")
+    if not 0 < cfg.truncation <= 1:
+        raise UserError(f"truncation must lie in (0, 1], where 1 is off, not {cfg.truncation}")
+    _check_pictures(cfg)
+    try:
+        given = cfg.checkpoint not in ("", MISSING)
+    except MissingMandatoryValue:  # what a Hydra config does on reading a value that was not given
+        given = False
+    if not given:
+        raise UserError("checkpoint= is missing: give a run directory, a .ckpt file or a generator .safetensors")
+    if cfg.out:
+        out = Path(cfg.out).expanduser()
+        if out.suffix.lower() in IMAGE_ENDINGS + FILM_ENDINGS:
+            raise UserError(f"out={cfg.out}: out is a folder, files in it are named after their seed and settings")
+        if out.exists() and not out.is_dir():
+            raise UserError(f"out={cfg.out} is a file; give a folder")
+    if cfg.what == "interpolation" and cfg.film:
+        check_film_path(f"film.{cfg.film}")
+
+
+def _check_pictures(cfg: GenerateConfig) -> None:
+    for name, values in (("seed", [cfg.seed]), ("seeds", cfg.seeds), ("pictures", cfg.pictures)):
+        if values is not None and (len(values) == 0 or min(values) < 0):
+            raise UserError(f"{name}={values}: give numbers of at least 0")
+    listed = cfg.seeds is not None or cfg.pictures is not None
+    if cfg.what == "interpolation" and listed:
+        if cfg.path == "gaussian":
+            raise UserError("path=gaussian wanders freely; to film seeds= or pictures=, choose path=slerp or cubic")
+        if (cfg.columns or 1) * (cfg.rows or 1) > 1:
+            raise UserError("a film through seeds= or pictures= shows one at a time; leave out columns and rows")

@@ -1,0 +1,10 @@
+"""Make pictures, grids and films from a trained generator. See `python generate.py --help`."""
+
+from commands.app import hydra_main
+from commands.generate import generate
+from conf.generate_schema import GenerateConfig
+
+main = hydra_main("generate", generate, GenerateConfig, "Make pictures, grids and films from a trained generator.")
+
+if __name__ == "__main__":
+    main()
