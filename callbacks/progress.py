@@ -89,7 +89,7 @@ class SpeedEstimate:
     """Images per second, and the remaining time with the cost of resolutions that are still to come.
 
     A resolution not met yet is assumed to take (multiplications ratio)^0.75 times as long as the largest one met: on
-    two CPU cores each doubling took 0.7 to 0.8 powers of its arithmetic, because overheads weigh less and less.
+    a CPU core, time grew as the 0.7th to 0.8th power of that ratio from 4² to 32²: overheads weigh less and less.
 
     Args:
         module: The run.
@@ -126,18 +126,10 @@ class SpeedEstimate:
         if not self.seconds_per_image:
             return None
         known = max(self.seconds_per_image)
-        left, position = 0.0, images_seen
-        period = self.schedule.stabilize_images + self.schedule.fade_images
-        while position < self.total_images:
-            resolution = self.schedule.at(position).resolution
-            # the next moment at which the resolution can change: the start of a fade-in
-            step = self.schedule.stabilize_images - position % period
-            end = min(self.total_images, position + (step if step > 0 else step + period))
-            if position >= self.schedule.grown_at:
-                end = self.total_images
+        left = 0.0
+        for resolution, images in self.schedule.spans(images_seen, self.total_images):
             ratio = (self.costs[resolution] / self.costs[known]) ** 0.75
-            left += (end - position) * self.seconds_per_image.get(resolution, self.seconds_per_image[known] * ratio)
-            position = end
+            left += images * self.seconds_per_image.get(resolution, self.seconds_per_image[known] * ratio)
         return left
 
 

@@ -127,6 +127,22 @@ class GrowthSchedule:
             yield images_seen, stage
             images_seen += stage.batch_size * discriminator_steps
 
+    def spans(self, images_seen: int, total_images: int) -> Iterator[tuple[int, int]]:
+        """What is left of a run by resolution: (resolution, images to show there), in order.
+
+        Args:
+            images_seen: Where the run stands.
+            total_images: Where it stops.
+        """
+        period = self.stabilize_images + self.fade_images
+        for level, resolution in enumerate(self.resolutions):
+            # A resolution lasts from the start of its fade-in to the start of the next one.
+            last = level == len(self.resolutions) - 1
+            end = total_images if last else min(total_images, level * period + self.stabilize_images)
+            if end > images_seen:
+                yield resolution, end - images_seen
+                images_seen = end
+
     def check_division(self, processes: int, micro_batch: int | None = None) -> None:
         """Checks that every batch of the schedule divides among processes and micro-batches into whole groups.
 

@@ -1,3 +1,4 @@
+import collections
 import itertools
 import math
 from pathlib import Path
@@ -226,6 +227,15 @@ def test_steps_can_be_taken_up_anywhere(schedule, skipped, discriminator_steps):
     whole = list(itertools.islice(schedule.steps(0, discriminator_steps), skipped + 20))
     later = list(itertools.islice(schedule.steps(whole[skipped][0], discriminator_steps), 20))
     assert later == whole[skipped:]
+
+
+@pytest.mark.parametrize("total", [1, 7, 30, 64, 200])
+@pytest.mark.parametrize("seen", [0, 5, 10, 14, 29, 63])
+@pytest.mark.parametrize("start", [4, 16])
+def test_spans_count_the_images_left_at_each_resolution(start, seen, total):
+    schedule = GrowthSchedule(16, start_resolution=start, stabilize_images=10, fade_images=4, final_images=36)
+    counted = collections.Counter(schedule.at(i).resolution for i in range(seen, total))
+    assert list(schedule.spans(seen, total)) == sorted(counted.items())
 
 
 # --- what cannot be -------------------------------------------------------------------------------------------------
