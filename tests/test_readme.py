@@ -1,0 +1,44 @@
+"""Every command that the README shows composes, as a shell and the commands would read it."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from commands.app import check_config, quoted_path
+from conf import schemas
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+COMMANDS = re.findall(r"^python (train|generate)\.py(.*)$", README, re.MULTILINE)
+
+
+def composed(command: str, text: str) -> DictConfig:
+    arguments = shlex.split(text, comments=True)
+    if "-m" in arguments:  # the first job of a sweep
+        arguments = [argument.partition(",")[0] for argument in arguments if argument != "-m"]
+    schemas.register()
+    with initialize_config_module("conf", version_base="1.3"):
+        cfg = compose(command, [quoted_path(argument) for argument in arguments], return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)  # names of runs are made from Hydra's choices
+    OmegaConf.set_struct(cfg, False)
+    del cfg["hydra"]
+    OmegaConf.set_struct(cfg, True)
+    return cfg
+
+
+def test_the_readme_shows_commands():
+    assert len(COMMANDS) >= 10
+
+
+@pytest.mark.parametrize(("command", "text"), COMMANDS)
+def test_command_composes(command, text):
+    check_config(composed(command, text))
+
+
+def test_a_misspelt_command_would_be_noticed():
+    with pytest.raises(Exception, match="resolutoin"):
+        composed("train", " resolutoin=64")
