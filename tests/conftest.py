@@ -26,6 +26,9 @@ class Blobs:
     def fingerprint(self) -> str:
         return hashlib.sha256(b"48 blobs").hexdigest()
 
+    def item_name(self, index: int) -> str:
+        return f"{index}.png"
+
     def read(self, index: int) -> Item:
         rng = np.random.default_rng(index)
         y, x = np.mgrid[:16, :16] / 8 - 1

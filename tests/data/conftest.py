@@ -27,6 +27,9 @@ class MemorySource:
     def fingerprint(self) -> str:
         return hashlib.sha256(f"{self.name}/{self.version}/{len(self)}".encode()).hexdigest()
 
+    def item_name(self, index: int) -> str:
+        return f"{index}.png"
+
     def read(self, index: int) -> Item:
         self.reads.append(index)
         item = self.items[index]

@@ -1,4 +1,5 @@
 import io
+import json
 import os
 import pickle
 import zipfile
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imago.data.sources.folder import FolderSource, natural_key
+from imago.data.sources.file_tree import natural_key
+from imago.data.sources.folder import FolderSource
 from imago.data.sources.source import UnreadableImageError
 from imago.errors import UserError
 
@@ -144,3 +146,52 @@ def test_damaged_zip_members_are_unreadable(photo_folder: Path, tmp_path: Path):
     source = FolderSource(path)
     with pytest.raises(UnreadableImageError, match="CRC"):
         source.read(0 if source.names[0] == "1.png" else 1)
+
+
+def test_labels_of_stylegan_tools(photo_folder: Path, tmp_path: Path):
+    (photo_folder / "a").mkdir()
+    (photo_folder / "12.png").rename(photo_folder / "a" / "12.png")
+    pairs = [["3.png", 7], ["a/12.png", 1], ["gone.png", 2], ["4.png", None]]
+    (photo_folder / "dataset.json").write_text(json.dumps({"labels": pairs}))
+    for source in (FolderSource(photo_folder), FolderSource(zip_of(photo_folder, tmp_path / "a.zip"))):
+        labels = {source.read(i).name: source.read(i).labels for i in range(len(source))}
+        assert labels["3.png"] == {"label": "7"}
+        assert labels["a/12.png"] == {"label": "1"}
+        assert labels["4.png"] == {"label": ""}
+        assert labels["5.png"] is None
+    first = FolderSource(photo_folder).fingerprint()
+    (photo_folder / "dataset.json").write_text(json.dumps({"labels": [["3.png", [0.5, 1]]]}))
+    source = FolderSource(photo_folder)
+    assert source.fingerprint() != first
+    assert source.read(source.names.index("3.png")).labels == {"label_0": "0.5", "label_1": "1"}
+    (photo_folder / "dataset.json").write_text('{"labels": null}')
+    assert FolderSource(photo_folder).read(0).labels is None
+    for broken in ('{"labels": [1]}', '{"labels"', '{"labels": [["a.png", "cat"]]}'):
+        (photo_folder / "dataset.json").write_text(broken)
+        with pytest.raises(UserError, match="not StyleGAN labels"):
+            FolderSource(photo_folder)
+
+
+def test_a_name_twice_in_a_zip_counts_once(tmp_path: Path, photo_folder: Path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(photo_folder / "1.png", "x.png")
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.write(photo_folder / "2.png", "x.png")
+    source = FolderSource(tmp_path / "a.zip")
+    assert source.names == ["x.png"]
+    expected = np.asarray(Image.open(photo_folder / "2.png"))
+    np.testing.assert_array_equal(source.read(0).image, expected)
+
+
+def test_paths_that_leave_a_zip_are_refused_by_name(tmp_path: Path, photo_folder: Path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("../evil.png", "/etc/evil.png", "b\\..\\..\\evil.png", "good.png"):
+            archive.writestr(name, (photo_folder / "1.png").read_bytes())
+    source = FolderSource(tmp_path / "a.zip")
+    for i, name in enumerate(source.names):
+        if name == "good.png":
+            assert source.read(i).image.shape == (24, 20, 3)
+        else:
+            with pytest.raises(UnreadableImageError, match="outside the archive"):
+                source.read(i)
+    assert len(source) == 4

@@ -42,6 +42,10 @@ class DrawnPortraits:
         identity = f"drawn portraits/{RENDERER_VERSION}/{self.count}/{self.size}/{self.seed}"
         return hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
 
+    def item_name(self, index: int) -> str:
+        """``drawn_`` and the portrait's number."""
+        return f"drawn_{index:07d}"
+
     def read(self, index: int) -> Item:
         """Draws one portrait.
 
@@ -57,4 +61,4 @@ class DrawnPortraits:
             raise IndexError(f"portrait {index} of a collection of {self.count}")
         attributes = sample_attributes(self.seed, index)
         image, landmarks = draw_portrait(attributes, self.size)
-        return Item(image=image, name=f"drawn_{index:07d}", labels=attributes.labels(), landmarks=landmarks)
+        return Item(image=image, name=self.item_name(index), labels=attributes.labels(), landmarks=landmarks)

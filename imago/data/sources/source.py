@@ -1,7 +1,7 @@
 """What every reader of images gives: items, one at a time, from any process."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,15 @@ class Item:
         name: Where it came from, unique within its source ("anna/0001.jpg").
         labels: Column → value; a column that is absent or empty is unknown. None: no labels at all.
         landmarks: ``(68, 2)`` x, y in pixels of `image`, pixel centres at integers. None: no face was found.
+        five_points: ``(5, 2)`` eye, eye, nose, mouth corner, mouth corner, the one that is left in the picture first,
+            where a data set annotates these (CelebA). Used to align faces; a pack does not keep them.
     """
 
     image: NDArray[np.uint8]
     name: str
     labels: dict[str, str] | None = None
     landmarks: NDArray[np.floating] | None = None
+    five_points: NDArray[np.floating] | None = None
 
 
 class UnreadableImageError(ValueError):
@@ -59,6 +62,10 @@ class Source(Protocol):
         """Identifies the content and the parameters of reading: equal fingerprints give equal items."""
         ...
 
+    def item_name(self, index: int) -> str:
+        """The name of the item at `index`, without reading it; unique within the source."""
+        ...
+
     def read(self, index: int) -> Item:
         """The item at `index`, 0 ≤ index < len(self).
 
@@ -66,3 +73,24 @@ class Source(Protocol):
             UnreadableImageError: This item cannot be used.
         """
         ...
+
+
+@runtime_checkable
+class GroupSource(Source, Protocol):
+    """A source whose entries may hold several items each, such as photos with several faces.
+
+    The length, the names and the indices are those of the entries; :meth:`read` gives the first item of one.
+    """
+
+    def read_all(self, index: int) -> list[Item]:
+        """All items of the entry at `index`, in a fixed order; at least one.
+
+        Raises:
+            UnreadableImageError: There are none that can be used.
+        """
+        ...
+
+
+def read_all(source: Source, index: int) -> list[Item]:
+    """All items of the entry at `index` of any source."""
+    return source.read_all(index) if isinstance(source, GroupSource) else [source.read(index)]
