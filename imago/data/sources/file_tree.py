@@ -72,13 +72,25 @@ class FileTree:
         Raises:
             UserError: A folder cannot be read.
         """
+        return sorted((name for name in self.files(below) if is_image(name)), key=natural_key)
+
+    def files(self, below: str = "") -> set[str]:
+        """Names of all files, whatever their endings.
+
+        Args:
+            below: A folder within the tree; the whole tree by default. Empty where it does not exist.
+
+        Raises:
+            UserError: A folder cannot be read.
+        """
         prefix = f"{below.rstrip('/')}/" if below else ""
         if self._zip:
             # A name that stands twice counts once: the later member, as where it is unpacked.
-            found = {info.filename for info in self._zip.archive.infolist() if info.filename.startswith(prefix)}
+            members = self._zip.archive.namelist()
+            found = {name for name in members if name.startswith(prefix) and not name.endswith("/")}
         else:
             found = set(_files_below(self.path, self.path / below) if (self.path / below).is_dir() else ())
-        return sorted((name for name in found if _is_image(name)), key=natural_key)
+        return {name for name in found if not _is_hidden(name)}
 
     def has(self, name: str) -> bool:
         """Whether there is such a file."""
@@ -123,16 +135,7 @@ class FileTree:
             if size > _LARGEST_FILE:
                 raise UnreadableImageError(f"file of {size:,} bytes", name)
             return self._zip.read(name) if self._zip else (self.path / name).read_bytes()
-        # A damaged member, no permission, a vanished file, an encrypted member, an unknown compression, its decoder.
-        except (
-            zipfile.BadZipFile,
-            OSError,
-            RuntimeError,
-            NotImplementedError,
-            zlib.error,
-            EOFError,
-            KeyError,
-        ) as error:
+        except _READING_ERRORS as error:
             raise UnreadableImageError(str(error) or type(error).__name__, name) from error
 
     def text(self, name: str) -> str:
@@ -151,8 +154,14 @@ class FileTree:
         return f"{self.path}{'!' if self._zip else '/'}{name}" if name else str(self.path)
 
 
-def _is_image(name: str) -> bool:
-    return not name.endswith("/") and PurePosixPath(name).suffix.lower() in IMAGE_ENDINGS and not _is_hidden(name)
+def is_image(name: str) -> bool:
+    """Whether a file's name has an image's ending."""
+    return PurePosixPath(name).suffix.lower() in IMAGE_ENDINGS
+
+
+def is_web_page(start: bytes) -> bool:
+    """Whether a file that should be something else is HTML: what a failed download leaves (a quota, a login)."""
+    return start.lstrip(b"\xef\xbb\xbf \t\r\n")[:9].lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head"))
 
 
 def _is_hidden(name: str) -> bool:
@@ -186,6 +195,9 @@ def _open_zip(path: Path) -> SharedZip:
     try:
         shared.archive.infolist()
     except zipfile.BadZipFile as error:
+        with open(path, "rb") as file:
+            if is_web_page(file.read(64)):
+                raise UserError(f"{path}: a web page, not a zip: the download failed; download it again") from error
         if path.suffix.lower() == ".zip":
             raise UserError(f"{path}: broken zip ({error}); copy or download it again") from error
         raise UserError(f"{path}: neither a folder nor a zip of images") from error
