@@ -42,7 +42,7 @@ class FFHQ(ImageFileSource):
         variant: "images1024x1024", "thumbnails128x128" or "in_the_wild"; "auto" takes the first of these folders that
             is there, or else all numbered images as aligned ones.
         part: "train" (images 0 … 59,999), "validation" (from 60,000 on) or "all".
-        landmarks: Whether to read ``ffhq-dataset-v2.json`` (255 MB: six seconds) where it is found.
+        landmarks: Whether to read ``ffhq-dataset-v2.json`` (255 MB: five seconds) where it is found.
         channels: 1 (grey), 3 (RGB) or 4 (RGBA) channels of the items' images.
         background: RGB colour shown through transparent images.
         minimum_side: Images with a smaller side are unreadable.
