@@ -4,9 +4,10 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from imago.data.sources.file_tree import FileTree, is_web_page
+from imago.data.sources.source import UnreadableImageError
 from imago.errors import UserError
 
 _SIDE_FOLDERS = ("", "Anno", "Eval", "labels")  # of the folders around an image folder or a zip
@@ -24,18 +25,21 @@ class LabelFile:
         return self.where.lower().endswith(".csv")
 
 
-def find_label_file(tree: FileTree, files: Iterable[str], *candidates: str) -> LabelFile | None:
+def find_file(tree: FileTree, files: Iterable[str], *candidates: str) -> tuple[str, bytes] | None:
     """The first of these files that is found: anywhere within the tree, beside it, or beside the folder around it.
 
-    So the labels are found wherever the user points: at the data set, at its folder of images, or at a zip of these.
+    So labels are found wherever the user points: at the data set, at its folder of images, or at a zip of these.
 
     Args:
         tree: The folder or zip.
         files: The names of its files.
         *candidates: File names without folders.
 
+    Returns:
+        Where it is, for messages, and its content.
+
     Raises:
-        UserError: The file is a web page, unreadable or not text.
+        UserError: The file is a web page or cannot be read.
     """
     within: dict[str, str] = {}
     for name in files:
@@ -46,31 +50,41 @@ def find_label_file(tree: FileTree, files: Iterable[str], *candidates: str) -> L
                 within[path.name] = name
     for candidate in candidates:
         if candidate in within:
-            return _checked(tree.where(within[candidate]), tree.text(within[candidate]))
+            try:
+                return _checked(tree.where(within[candidate]), tree.read(within[candidate]))
+            except UnreadableImageError as error:
+                raise UserError(f"{tree.where(within[candidate])}: cannot be read ({error.reason})") from error
     around = [tree.path.parent, tree.path.parent.parent]
     for place in (folder / side for folder in around for side in _SIDE_FOLDERS):
         for candidate in candidates:
             if (place / candidate).is_file():
-                return read_label_file(place / candidate)
+                try:
+                    return _checked(str(place / candidate), (place / candidate).read_bytes())
+                except OSError as error:
+                    raise UserError(f"{place / candidate}: cannot be read ({error.strerror})") from error
     return None
 
 
-def read_label_file(path: Path) -> LabelFile:
-    """One file by its path.
+def _checked(where: str, content: bytes) -> tuple[str, bytes]:
+    if is_web_page(content[:64]):
+        raise UserError(f"{where}: a web page, not labels: the download failed; download it again")
+    return where, content
+
+
+def find_label_file(tree: FileTree, files: Iterable[str], *candidates: str) -> LabelFile | None:
+    """Like :func:`find_file`, for text (UTF-8; a byte order mark is dropped).
 
     Raises:
         UserError: The file is a web page, unreadable or not text.
     """
+    found = find_file(tree, files, *candidates)
+    if found is None:
+        return None
+    where, content = found
     try:
-        return _checked(str(path), path.read_bytes().decode("utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
-
-
-def _checked(where: str, text: str) -> LabelFile:
-    if is_web_page(text[:64].encode()):
-        raise UserError(f"{where}: a web page, not labels: the download failed; download it again")
-    return LabelFile(where, text)
+        return LabelFile(where, content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: cannot be read as text ({error})") from error
 
 
 @dataclass(frozen=True)
