@@ -5,14 +5,14 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imago.data.labels import NamedLabels
-from imago.data.sources.file_tree import FileTree, is_image, natural_key
+from imago.data.sources.file_tree import FileTree, file_of, folder_of, is_image, natural_key, stem_of
 from imago.data.sources.image_files import Box, ImageFileSource, cropped
 from imago.data.sources.label_files import LabelFile, find_label_file, read_table
 from imago.data.sources.source import Item, UnreadableImageError
@@ -83,7 +83,7 @@ class CelebA(ImageFileSource):
         if partition is not None and partition not in PARTITIONS:
             raise UserError(f"partition={partition!r}: must be one of {', '.join(PARTITIONS)}, or null for all")
         tree, files, names = _images(root, variant)
-        stems = {_stem(name) for name in names}
+        stems = {stem_of(name) for name in names}
         labels = NamedLabels()
 
         def find(base: str, needed: bool = False) -> LabelFile | None:
@@ -100,10 +100,10 @@ class CelebA(ImageFileSource):
             for name, (person,) in read_table(file, headers=0, width=1).rows if file else ():
                 _add(labels, stems, name, {"identity": person})
         if partition:
-            names = [name for name in names if (labels.get(_stem(name)) or {}).get("partition") == partition]
+            names = [name for name in names if (labels.get(stem_of(name)) or {}).get("partition") == partition]
             if not names:
                 raise UserError(f"{root}: none of the {len(stems):,} images is in the partition {partition}")
-        unlabelled = sum(_stem(name) not in labels for name in names) if len(labels) else 0
+        unlabelled = sum(stem_of(name) not in labels for name in names) if len(labels) else 0
         if unlabelled:
             logger.warning("%s: %d of %d images are in no label file", root, unlabelled, len(names))
         points, boxes = find(_LANDMARKS[variant]), find("list_bbox_celeba") if variant == "in_the_wild" else None
@@ -123,7 +123,7 @@ class CelebA(ImageFileSource):
             background=background,
             minimum_side=minimum_side,
             labels=labels if len(labels) else None,
-            label_key=_stem,
+            label_key=stem_of,
             parameters={"reader": "celeba", "crop": self._crop, "points": _digest(self.five_points)},
         )
 
@@ -140,31 +140,26 @@ class CelebA(ImageFileSource):
         return cropped(item, OFFICIAL_CROP)
 
 
-def _stem(name: str) -> str:
-    """Joins the files with the label files, which name ``.jpg`` where the images are ``.png``."""
-    return PurePosixPath(name).stem
-
-
 def _images(root: str | Path, variant: str) -> tuple[FileTree, set[str], list[str]]:
     """The folder or zip that holds the images, its files, and the images in natural order."""
     tree = FileTree(root)
     files = tree.files()
-    by_folder = Counter(str(PurePosixPath(name).parent) for name in files if is_image(name))
+    by_folder = Counter(folder_of(name) for name in files if is_image(name))
     # The folder itself may be the root, and then it is known by its own name only.
-    called = {folder: PurePosixPath(folder).name or tree.name for folder in by_folder}
+    called = {folder: file_of(folder) or tree.name for folder in by_folder}
     others = {name for key, names in _FOLDERS.items() if key != variant for name in names}
     folders = [folder for wanted in _FOLDERS[variant] for folder in by_folder if called[folder] == wanted]
     if not folders:
         numbered = Counter(
-            str(PurePosixPath(name).parent) for name in files if is_image(name) and re.fullmatch(r"\d{6}", _stem(name))
+            folder_of(name) for name in files if is_image(name) and re.fullmatch(r"\d{6}", stem_of(name))
         )
         folders = [folder for folder in numbered if called[folder] not in others]
     if folders:
         folder = max(folders, key=lambda folder: by_folder[folder])
-        images = (name for name in files if is_image(name) and str(PurePosixPath(name).parent) == folder)
+        images = (name for name in files if is_image(name) and folder_of(name) == folder)
         return tree, files, sorted(images, key=natural_key)
     for name in sorted(files, key=natural_key):
-        if not tree.is_zip and PurePosixPath(name).name in {f"{folder}.zip" for folder in _FOLDERS[variant]}:
+        if not tree.is_zip and file_of(name) in {f"{folder}.zip" for folder in _FOLDERS[variant]}:
             return _images(tree.path / name, variant)
     hint = f"expected {CelebA.layout}"
     if any(re.search(r"\.7z(\.\d+)?$", name) for name in files):
@@ -175,8 +170,9 @@ def _images(root: str | Path, variant: str) -> tuple[FileTree, set[str], list[st
 
 
 def _add(labels: NamedLabels, stems: set[str], name: str, row: dict[str, str]) -> None:
-    if _stem(name) in stems:
-        labels.add(_stem(name), row)
+    stem = stem_of(name)  # label files name .jpg where the images are .png
+    if stem in stems:
+        labels.add(stem, row)
 
 
 def _read_attributes(file: LabelFile | None, labels: NamedLabels, stems: set[str], root: str | Path) -> None:
@@ -200,9 +196,9 @@ def _read_partition(file: LabelFile | None, labels: NamedLabels, stems: set[str]
 def _numbers(file: LabelFile, names: Sequence[str], width: int, unknown: float) -> NDArray[np.float32]:
     """The numbers of each of these images, ``(N, width)``."""
     table = np.full((len(names), width), unknown, dtype=np.float32)
-    places = {_stem(name): index for index, name in enumerate(names)}
+    places = {stem_of(name): index for index, name in enumerate(names)}
     for name, values in read_table(file, width=width).rows:
-        place = places.get(_stem(name))
+        place = places.get(stem_of(name))
         if place is not None:
             try:
                 table[place] = [float(value) for value in values]

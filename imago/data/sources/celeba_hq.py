@@ -3,12 +3,20 @@
 import logging
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import ClassVar
 
 from imago.data.labels import NamedLabels
 from imago.data.sources.celeba import PARTITIONS
-from imago.data.sources.file_tree import IMAGE_ENDINGS, FileTree, is_image, natural_key
+from imago.data.sources.file_tree import (
+    IMAGE_ENDINGS,
+    FileTree,
+    file_of,
+    folder_of,
+    is_image,
+    natural_key,
+    stem_of,
+)
 from imago.data.sources.hdf5 import HDF5Source
 from imago.data.sources.image_files import ImageFileSource
 from imago.data.sources.label_files import find_label_file, read_table
@@ -144,7 +152,7 @@ def _detect(files: set[str], path: Path) -> str:
         return "mask_hq"
     if any(_STARGAN.fullmatch(f"{path.name}/{name}") for name in images):
         return "stargan_v2"
-    numbered = [PurePosixPath(name).stem for name in images]
+    numbered = [stem_of(name) for name in images]
     if images and all(re.fullmatch(r"\d{5}", stem) for stem in numbered) and min(numbered) == "00001":
         return "data256x256"
     if images:
@@ -154,7 +162,7 @@ def _detect(files: set[str], path: Path) -> str:
 
 
 def _in_folder(name: str, folder: str) -> bool:
-    return PurePosixPath(name).parent.name == folder
+    return file_of(folder_of(name)) == folder
 
 
 def _only_folder(path: Path, files: set[str], ending: str) -> Path:
@@ -194,13 +202,13 @@ def _label_mask_hq(
     tree: FileTree, files: set[str], names: list[str], labels: NamedLabels, attributes: bool, needs_partition: bool
 ) -> None:
     """Attributes by the image's own name; the partition by the name of the CelebA photo that it was made from."""
-    by_file = {PurePosixPath(name).stem: name for name in names}
+    by_file = {stem_of(name): name for name in names}
     file = find_label_file(tree, files, _ATTRIBUTES) if attributes else None
     if file:
         table = read_table(file, headers=2)
         for key, values in table.rows:
-            if PurePosixPath(key).stem in by_file:
-                labels.add(by_file[PurePosixPath(key).stem], dict(zip(table.columns, values, strict=True)))
+            if stem_of(key) in by_file:
+                labels.add(by_file[stem_of(key)], dict(zip(table.columns, values, strict=True)))
     elif attributes:
         logger.warning("%s: no %s, so no attributes (attributes=false silences this)", tree.path, _ATTRIBUTES)
     mapping = find_label_file(tree, files, _MAPPING)
@@ -217,9 +225,9 @@ def _label_mask_hq(
     column = list(table.columns).index("orig_file")
     for key, values in table.rows:
         if key in by_file:
-            original[PurePosixPath(values[column]).stem] = by_file[key]
+            original[stem_of(values[column])] = by_file[key]
     for key, (code,) in read_table(partitions, headers=0, width=1).rows:
-        name = original.get(PurePosixPath(key).stem)
+        name = original.get(stem_of(key))
         if name is not None:
             if code not in ("0", "1", "2"):
                 raise UserError(f"{partitions.where}: {key} has the partition {code!r}, expected 0, 1 or 2")

@@ -12,13 +12,13 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, ClassVar
 
 from imago.data.drawn_portraits import VOCABULARY
 from imago.data.grouped_split import PARTS, grouped_split
 from imago.data.labels import NamedLabels
-from imago.data.sources.file_tree import FileTree, is_image, natural_key
+from imago.data.sources.file_tree import FileTree, is_image, natural_key, stem_of
 from imago.data.sources.image_files import ImageFileSource
 from imago.data.sources.label_files import find_file
 from imago.data.sources.restricted_pickle import load_plain
@@ -162,7 +162,7 @@ class Curto(ImageFileSource):
 
 def face_key(name: str) -> str:
     """A face's name without folders, ending and the old files' underscore: what all label files have in common."""
-    stem = PurePosixPath(name).stem
+    stem = stem_of(name)
     match = _FACE.fullmatch(stem)
     return match[1] + (match[3] or "").rstrip("_") if match else stem
 
@@ -267,8 +267,8 @@ def _c_labels(tree: FileTree, files: set[str], part: str) -> NamedLabels:
     """One file per face, without an ending, that holds a JSON list of eleven texts."""
     labels = NamedLabels()
     for name in sorted(files, key=natural_key):
-        parts = PurePosixPath(name).parts
-        if parts[-2:-1] == ("labels",) and (parts[-3:-2] == ("extra",)) == bool(part) and _FACE.fullmatch(parts[-1]):
+        parts = name.split("/")
+        if parts[-2:-1] == ["labels"] and (parts[-3:-2] == ["extra"]) == bool(part) and _FACE.fullmatch(parts[-1]):
             text = tree.text(name)
             try:
                 values = json.loads(text)
@@ -293,10 +293,10 @@ def _add_rows(labels: NamedLabels, rows: Sequence[Any], where: str) -> None:
 
 
 def _synthetic(images: Sequence[str]) -> set[str]:
-    return {name for name in images if "hdcgan" in PurePosixPath(name).parts[:-1]}
+    return {name for name in images if "hdcgan" in name.split("/")[:-1]}
 
 
 def _largest_size(synthetic: set[str], images: Sequence[str]) -> list[str]:
     """In natural order, without the small copies where the large ones are there."""
-    large = [n for n in images if n in synthetic and "samples_128" not in PurePosixPath(n).parts]
+    large = [n for n in images if n in synthetic and "samples_128" not in n.split("/")]
     return large or [n for n in images if n in synthetic]

@@ -5,13 +5,13 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imago.data.sources.file_tree import FileTree, is_image, natural_key
+from imago.data.sources.file_tree import FileTree, is_image, natural_key, stem_of
 from imago.data.sources.image_files import ImageFileSource
 from imago.data.sources.label_files import LabelFile, find_label_file
 from imago.data.sources.source import Item
@@ -113,7 +113,7 @@ class FFHQ(ImageFileSource):
 
 
 def _number(name: str) -> int:
-    match = _NUMBERED.fullmatch(PurePosixPath(name).stem)
+    match = _NUMBERED.fullmatch(stem_of(name))
     return int(match[1]) if match else -1
 
 
@@ -122,13 +122,13 @@ def _images(tree: FileTree, files: set[str], variant: str) -> tuple[str, list[st
     numbered = [name for name in files if is_image(name) and _number(name) >= 0]
     for key, folder in _FOLDERS.items():
         if variant in ("auto", key):
-            within = [name for name in numbered if folder in PurePosixPath(name).parts[:-1]]
+            within = [name for name in numbered if folder in name.split("/")[:-1]]
             if within:
                 return key, _ordered(within, tree)
             if tree.name == folder:
                 return key, _ordered(numbered, tree)
     others = set(_FOLDERS.values()) - {_FOLDERS.get(variant)}
-    elsewhere = tree.name in others or any(others & set(PurePosixPath(name).parts[:-1]) for name in numbered)
+    elsewhere = tree.name in others or any(others & set(name.split("/")[:-1]) for name in numbered)
     if elsewhere:  # another variant than the one that is wanted
         return variant, []
     return "images1024x1024" if variant == "auto" else variant, _ordered(numbered, tree)

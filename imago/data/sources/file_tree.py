@@ -156,7 +156,24 @@ class FileTree:
 
 def is_image(name: str) -> bool:
     """Whether a file's name has an image's ending."""
-    return PurePosixPath(name).suffix.lower() in IMAGE_ENDINGS
+    return name.lower().endswith(IMAGE_ENDINGS)
+
+
+def folder_of(name: str) -> str:
+    """ "a/b" of "a/b/c.png", "" of "c.png". Like the next ones: PurePosixPath takes seconds for 200,000 names."""
+    return name.rpartition("/")[0]
+
+
+def file_of(name: str) -> str:
+    """ "c.png" of "a/b/c.png"."""
+    return name.rpartition("/")[2]
+
+
+def stem_of(name: str) -> str:
+    """ "c" of "a/b/c.png"."""
+    file = file_of(name)
+    stem = file.rpartition(".")[0]
+    return stem or file
 
 
 def is_web_page(start: bytes) -> bool:
@@ -165,6 +182,8 @@ def is_web_page(start: bytes) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
+    if "/." not in f"/{name}" and "__MACOSX" not in name:
+        return False
     return any(part == "__MACOSX" or (part.startswith(".") and part != "..") for part in PurePosixPath(name).parts)
 
 
@@ -175,6 +194,7 @@ def _files_below(root: Path, folder: Path) -> Iterator[str]:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
 
     seen = set()
+    prefix = os.path.join(root, "")
     for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         status = os.stat(place)
         if (status.st_dev, status.st_ino) in seen:
@@ -183,9 +203,9 @@ def _files_below(root: Path, folder: Path) -> Iterator[str]:
         seen.add((status.st_dev, status.st_ino))
         folders.sort()
         for file in files:
-            path = Path(place) / file
-            if path.is_file():
-                yield path.relative_to(root).as_posix()
+            path = os.path.join(place, file)
+            if os.path.isfile(path):
+                yield path[len(prefix) :].replace(os.sep, "/")
 
 
 def _open_zip(path: Path) -> SharedZip:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from imago.data.labels import NamedLabels
 from imago.data.sources.decoding import decode
-from imago.data.sources.file_tree import FileTree
+from imago.data.sources.file_tree import FileTree, file_of
 from imago.data.sources.source import Item, UnreadableImageError
 from imago.errors import UserError
 
@@ -64,7 +63,7 @@ class ImageFileSource:
         self.background = (int(background[0]), int(background[1]), int(background[2]))
         self.minimum_side = minimum_side
         self.label_rows = labels
-        self.label_key = label_key or _file_name
+        self.label_key = label_key or file_of
         self.parameters = parameters or {}
 
     def __len__(self) -> int:
@@ -105,10 +104,6 @@ class ImageFileSource:
     def annotated(self, item: Item) -> Item:
         """For readers that crop, or know landmarks: the item as it is handed out."""
         return item
-
-
-def _file_name(name: str) -> str:
-    return PurePosixPath(name).name
 
 
 def cropped(item: Item, box: Box) -> Item:

@@ -4,9 +4,8 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
-from imago.data.sources.file_tree import FileTree, is_web_page
+from imago.data.sources.file_tree import FileTree, file_of, is_web_page
 from imago.data.sources.source import UnreadableImageError
 from imago.errors import UserError
 
@@ -43,11 +42,11 @@ def find_file(tree: FileTree, files: Iterable[str], *candidates: str) -> tuple[s
     """
     within: dict[str, str] = {}
     for name in files:
-        path = PurePosixPath(name)
-        if path.name in candidates:
-            best = within.get(path.name)
-            if best is None or (len(path.parts), name) < (len(PurePosixPath(best).parts), best):
-                within[path.name] = name
+        file = file_of(name)
+        if file in candidates:
+            best = within.get(file)
+            if best is None or (name.count("/"), name) < (best.count("/"), best):
+                within[file] = name
     for candidate in candidates:
         if candidate in within:
             try:

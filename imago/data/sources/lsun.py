@@ -4,12 +4,12 @@ import hashlib
 import os
 from array import array
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, ClassVar
 
 from imago.data.sources.data_files import fingerprint_of, refuse_web_page, stamps
 from imago.data.sources.decoding import decode
-from imago.data.sources.file_tree import FileTree, suggestion
+from imago.data.sources.file_tree import FileTree, stem_of, suggestion
 from imago.data.sources.image_files import ImageFileSource
 from imago.data.sources.source import Item, UnreadableImageError
 from imago.errors import MissingDependencyError, UserError
@@ -70,7 +70,7 @@ class LSUN:
             self.name = f"lsun_{self.path.name}"
             tree = FileTree(self.path)
             # By file name alone, as the database orders its keys: the folders only repeat their first letters.
-            names = sorted(tree.images(), key=lambda name: (os.fsencode(PurePosixPath(name).stem), name))[:max_images]
+            names = sorted(tree.images(), key=lambda name: (os.fsencode(stem_of(name)), name))[:max_images]
             self._files = ImageFileSource(
                 tree, names, self.name, channels=channels, background=background, minimum_side=minimum_side
             )
