@@ -24,10 +24,10 @@ class MNIST:
     """MNIST's digits, or MNIST-RGB made of them.
 
     With variant "grey", images are the digits, one channel, and the label column "digit" holds "0" … "9". With
-    "rgb", image *i* stacks three digits that (seed, i) draws, as red, green and blue; the label column "number" holds
-    the number that they form, "0" … "999" (Metz et al. 2017; Karras et al. 2018, appendix D: how many of the 1,000
-    does a generator find?). PGGAN's tool makes 1,000,000 images with seed 123; the draws here are others, from the
-    same distribution.
+    "rgb", image *i* stacks the three digits that (digit_seed, i) draws, as red, green and blue; the label column
+    "number" holds the number that they form, "0" … "999" (Metz et al. 2016; Karras et al. 2018, appendix E: how many
+    of the 1,000 does a generator find?). PGGAN's tool makes 1,000,000 images with seed 123; the draws here are others,
+    from the same distribution.
 
     Args:
         root: The folder of the four idx files, gzipped or not, in either spelling (``train-images-idx3-ubyte``,
@@ -35,7 +35,7 @@ class MNIST:
         split: "train" (60,000), "test" (10,000) or "all".
         variant: "grey" or "rgb".
         count: How many images to make ("rgb").
-        seed: Of the draws ("rgb").
+        digit_seed: Of the draws ("rgb").
         pad: Whether to add two black pixels on each side: 32×32 instead of 28×28.
 
     Raises:
@@ -53,7 +53,7 @@ class MNIST:
         split: str = "train",
         variant: str = "grey",
         count: int = 1_000_000,
-        seed: int = 123,
+        digit_seed: int = 123,
         pad: bool = True,
     ) -> None:
         if split not in _PREFIXES:
@@ -62,7 +62,7 @@ class MNIST:
             raise UserError(f"variant={variant!r}: must be grey or rgb")
         if count < 1:
             raise UserError(f"count={count}: must be at least 1")
-        self.variant, self.seed, self.pad = variant, seed, pad
+        self.variant, self.digit_seed, self.pad = variant, digit_seed, pad
         self.name = ("mnist" if variant == "grey" else "mnist_rgb") + ("" if split == "all" else f"_{split}")
         path = _find(Path(root).expanduser().absolute(), root)
         self._digits = PerProcess(_Digits, path, _PREFIXES[split])  # 47 MB, loaded again in each process
@@ -75,7 +75,7 @@ class MNIST:
 
     def fingerprint(self) -> str:
         """Hash of the content of the files and of the parameters."""
-        rgb = (self._count, self.seed) if self.variant == "rgb" else None
+        rgb = (self._count, self.digit_seed) if self.variant == "rgb" else None
         return fingerprint_of("mnist", self._content, self.pad, rgb)
 
     def item_name(self, index: int) -> str:
@@ -86,7 +86,7 @@ class MNIST:
         """The positions of the digits that an image is made of: one, or three for red, green and blue."""
         if self.variant == "grey":
             return [index]
-        draws = uniform(self.seed, "mnist-rgb", index, 1, size=3)[0]
+        draws = uniform(self.digit_seed, "mnist-rgb", index, 1, size=3)[0]
         return [int(place) for place in draws * self._digit_count]
 
     def read(self, index: int) -> Item:

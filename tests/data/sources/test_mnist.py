@@ -52,7 +52,7 @@ def test_the_fingerprint_is_that_of_the_content(tmp_path: Path):
     one, other = write(tmp_path / "a"), write(tmp_path / "b", dot=".", zipped=False)
     assert MNIST(one).fingerprint() == MNIST(other).fingerprint()
     assert MNIST(one, pad=False).fingerprint() != MNIST(one).fingerprint()
-    rgb = [MNIST(one, variant="rgb", count=n, seed=s).fingerprint() for n, s in ((10, 1), (11, 1), (10, 2))]
+    rgb = [MNIST(one, variant="rgb", count=n, digit_seed=s).fingerprint() for n, s in ((10, 1), (11, 1), (10, 2))]
     assert len({*rgb, MNIST(one).fingerprint()}) == 4
 
 
@@ -72,10 +72,11 @@ def test_rgb(tmp_path: Path, keeps_the_contract: Any):
     chi_square = sum((used[part] - 100) ** 2 / 100 for part in range(30))
     assert chi_square < 58.3  # 99.9% quantile with 29 degrees of freedom
     keeps_the_contract(source)
-    # Image i depends on (seed, i) alone.
+    # Image i depends on (digit_seed, i) alone.
     longer = MNIST(tmp_path, variant="rgb", count=2000)
     np.testing.assert_array_equal(longer.read(999).image, source.read(999).image)
-    assert [longer.parts(i) for i in range(9)] != [MNIST(tmp_path, variant="rgb", seed=1).parts(i) for i in range(9)]
+    other = MNIST(tmp_path, variant="rgb", digit_seed=1)
+    assert [longer.parts(i) for i in range(9)] != [other.parts(i) for i in range(9)]
 
 
 def test_mistakes(tmp_path: Path, refusal: Any, web_page: bytes):
