@@ -167,7 +167,7 @@ class _Files:
     def group(self, number: int, group: int, columns: list[str]) -> Any:
         if self._group is None or self._group[0] != (number, group):
             self._group = None  # so that two are never in memory
-            self._group = ((number, group), self.file(number).read_row_group(group, columns=columns))
+            self._group = ((number, group), self.file(number).read_row_group(group, columns=columns, use_threads=False))
         return self._group[1]
 
 

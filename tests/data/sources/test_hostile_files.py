@@ -184,3 +184,18 @@ def test_a_pack_lists_what_it_left_out(tmp_path: Path, pictures: list[bytes]):
         listed = {row[0] for row in csv.reader(file)}
     assert set(names[1:6]) <= listed
     assert sorted(path.name for path in tmp_path.iterdir() if path.name not in ("data", "out.lock")) == ["out"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [zipped, celeba, curto, lsun, parquet])
+def test_two_processes_pack_what_one_does(
+    make: Callable[[Path, list[bytes]], Source],
+    tmp_path: Path,
+    encode: Any,
+    make_noise: Any,
+    contents: Callable[[Path], dict[str, bytes]],
+):
+    source = make(tmp_path / "data", [encode(make_noise(i, 218, 178)) for i in range(7)])
+    one = pack(source, tmp_path / "one", resolution=512)  # in runs of five images
+    two = pack(source, tmp_path / "two", resolution=512, workers=2)
+    assert contents(one.path) == contents(two.path)
