@@ -1,0 +1,1 @@
+"""Faces in photos: finding them, their landmarks, and cutting them out upright."""
