@@ -81,17 +81,21 @@ def fit(
         box = crop_box(image.shape[0], image.shape[1], (height, width))
     left, top, right, bottom = box
     cropped = image[top:bottom, left:right]
-    picture = Image.fromarray(cropped.squeeze(2) if image.shape[2] == 1 else cropped)
-    mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
-    if picture.mode != mode:
-        picture = picture.convert(mode)
-    pixels = np.asarray(resize(picture, height, width)).reshape(height, width, channels)
+    pixels = cropped if cropped.shape == (height, width, channels) else _resized(cropped, height, width, channels)
 
     landmarks = np.full((68, 2), np.nan, dtype=np.float32)
     if item.landmarks is not None:
         scale = np.array([width / (right - left), height / (bottom - top)])
         landmarks[:] = (np.asarray(item.landmarks, dtype=np.float64) - (left, top) + 0.5) * scale - 0.5
     return pixels, landmarks, right - left < width or bottom - top < height
+
+
+def _resized(image: NDArray[np.uint8], height: int, width: int, channels: int) -> NDArray[np.uint8]:
+    picture = Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image)
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
+    if picture.mode != mode:
+        picture = picture.convert(mode)
+    return np.asarray(resize(picture, height, width)).reshape(height, width, channels)
 
 
 def pyramid(images: NDArray[np.uint8], levels: int) -> list[NDArray[np.uint8]]:
@@ -105,9 +109,16 @@ def pyramid(images: NDArray[np.uint8], levels: int) -> list[NDArray[np.uint8]]:
         levels: How many, ≥ 1; H and W are multiples of 2^(levels − 1).
     """
     result = [images]
-    means = images.astype(np.float32)  # exact: multiples of 4^-k below 256 fit into 24 bits down to k = 8
-    for _ in range(levels - 1):
-        rows = means[:, 0::2] + means[:, 1::2]  # (N, H/2, W, C)
-        means = (rows[:, :, 0::2] + rows[:, :, 1::2]) * np.float32(0.25)  # (N, H/2, W/2, C)
-        result.append(np.rint(means).astype(np.uint8))
+    sums = images  # of 4^k pixels: exact in 16 bits down to k = 4, in 32 bits down to k = 12
+    for k in range(1, levels):
+        dtype = np.uint16 if k < 5 else np.uint32
+        rows = np.add(sums[:, 0::2], sums[:, 1::2], dtype=dtype)  # (N, H/2, W, C)
+        sums = np.empty((*rows.shape[:2], rows.shape[2] // 2, rows.shape[3]), dtype)  # (N, H/2, W/2, C)
+        for c in range(rows.shape[3]):  # one after the other, or NumPy's innermost loop is three numbers long
+            np.add(rows[:, :, 0::2, c], rows[:, :, 1::2, c], out=sums[..., c])
+        rounded = (sums >> (2 * k)) & 1  # halves go up where the whole part is odd
+        rounded += dtype((1 << (2 * k - 1)) - 1)
+        rounded += sums
+        rounded >>= 2 * k
+        result.append(rounded.astype(np.uint8))
     return result[::-1]
