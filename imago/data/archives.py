@@ -2,9 +2,9 @@
 
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 
 class SharedZip:
@@ -61,11 +61,33 @@ def stored_member(name: str, crc: int, size: int) -> zipfile.ZipInfo:
 
 
 def write_directory(file: IO[bytes], members: Sequence[zipfile.ZipInfo]) -> None:
-    """Ends an archive: writes the central directory of `members`, whose headers and data fill `file` in order."""
-    offset = 0
-    for member in members:
-        member.header_offset = offset
-        offset += len(member.FileHeader()) + member.file_size
-    file.seek(offset)
+    """Ends an archive: writes the central directory of `members`, whose headers and data fill `file` in order.
+
+    Args:
+        file: The archive so far; writable and seekable.
+        members: Its members; each is asked for twice and may be made anew each time.
+    """
+    size = sum(len(member.FileHeader()) + member.file_size for member in members)
+    file.seek(size)
     with zipfile.ZipFile(file, "w", allowZip64=True) as archive:  # on an open file, "w" starts where the file stands
-        archive.filelist.extend(members)
+        archive.filelist = _Placed(members)  # type: ignore[assignment]  # all that closing does is to iterate over it
+
+
+class _Placed(Sequence[zipfile.ZipInfo]):
+    """Members with their places in the archive."""
+
+    def __init__(self, members: Sequence[zipfile.ZipInfo]) -> None:
+        self._members = members
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __iter__(self) -> Iterator[zipfile.ZipInfo]:
+        offset = 0
+        for member in self._members:
+            member.header_offset = offset
+            offset += len(member.FileHeader()) + member.file_size
+            yield member
+
+    def __getitem__(self, index: Any) -> Any:
+        raise TypeError("only iteration knows the places")

@@ -14,7 +14,8 @@ import shutil
 import time
 import zipfile
 import zlib
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,47 +23,27 @@ from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imago.atomic import sync_folder
 from imago.data.archives import stored_member, write_directory
 from imago.data.labels import LabelTable
-from imago.data.packed import FORMAT, FORMAT_VERSION, file_checksum, member_name, pack_checksum
+from imago.data.packed import FORMAT, FORMAT_VERSION, LEFT_OUT, NAMES, file_checksum, member_name, pack_checksum
+from imago.data.preparation import Prepared
 from imago.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 JOURNAL = "journal.jsonl"
 COMMIT_SECONDS = 2.0  # work lost when the process is killed; syncing more often would slow small images down
+_COUNTS = ("entries", "kept", "skipped", "upsampled", "name_bytes")  # of a record
 _HEADER_BYTES = 128  # of every .npy file here, room for any count
-
-
-@dataclass
-class Prepared:
-    """A run of consecutive items of the source, ready to be written.
-
-    Attributes:
-        items: Items, readable or not.
-        levels: Height → uint8 ``(n, H, W, C)``, or n encoded PNGs.
-        landmarks: float32 ``(n, 68, 2)``, NaN where there are none.
-        labels: n rows.
-        unreadable: (name, reason) of the other items − n.
-        upsampled: Items of the n that were smaller than the largest level.
-    """
-
-    items: int
-    levels: dict[int, NDArray[np.uint8] | list[bytes]]
-    landmarks: NDArray[np.float32]
-    labels: list[dict[str, str] | None]
-    unreadable: list[tuple[str, str]]
-    upsampled: int
 
 
 @dataclass
 class _Level:
     name: str  # of the file
     shape: tuple[int, int, int]  # (H, W, C)
-    members: list[zipfile.ZipInfo] = field(default_factory=list)  # of a zip
+    members: "array[int]" = field(default_factory=lambda: array("Q"))  # of a zip: CRC, size, CRC, size …
     size: int = 0  # bytes written
 
     @property
@@ -70,10 +51,25 @@ class _Level:
         return self.name.endswith(".zip")
 
 
+class _Members(Sequence[zipfile.ZipInfo]):
+    """The members of a zip, each made when it is asked for: 16 bytes a member, not a thousand."""
+
+    def __init__(self, numbers: "array[int]") -> None:
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers) // 2
+
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return stored_member(member_name(index), self._numbers[2 * index], self._numbers[2 * index + 1])
+
+
 class PackWriter:
     """Writes into `folder`, continuing what an earlier writer of the same `identity` left there.
 
-    Use as a context manager: ``position`` says which item of the source comes next; :meth:`append` them, then
+    Use as a context manager: ``position`` says which entry of the source comes next; :meth:`append` them, then
     :meth:`finish`.
 
     Args:
@@ -101,12 +97,13 @@ class PackWriter:
         self._journal: IO[bytes] | None = None
 
     def _clear(self) -> None:
-        self.position = self.kept = self.upsampled = 0
-        self.unreadable: list[tuple[str, str]] = []
+        self.position = self.kept = self.skipped = self.upsampled = 0
+        self.left_out: list[tuple[str, str]] = []
+        self._name_bytes = 0
         self._labels = LabelTable()
         self._landmarks = False  # whether landmarks.npy exists: from the first item that has some
         for level in self.levels.values():
-            level.members, level.size = [], 0 if level.zipped else _HEADER_BYTES
+            level.members, level.size = array("Q"), 0 if level.zipped else _HEADER_BYTES
         self._pending = _empty_record()
         self._committed_at = time.monotonic()
 
@@ -128,7 +125,7 @@ class PackWriter:
         self._open_files.close()
 
     def _sizes(self) -> dict[str, int]:
-        sizes = {level.name: level.size for level in self.levels.values()}
+        sizes = {level.name: level.size for level in self.levels.values()} | {NAMES: self._name_bytes}
         if self._landmarks:
             sizes["landmarks.npy"] = _HEADER_BYTES + self.kept * 68 * 2 * 4
         return sizes
@@ -172,9 +169,11 @@ class PackWriter:
 
     def _apply(self, record: dict[str, Any]) -> None:
         """Moves the state on by one record of the journal."""
-        self.position += record["items"]
+        self.position += record["entries"]
+        self.skipped += record["skipped"]
         self.upsampled += record["upsampled"]
-        self.unreadable += [(name, reason) for name, reason in record["unreadable"]]
+        self.left_out += [(name, reason) for name, reason in record["left_out"]]
+        self._name_bytes += record["name_bytes"]
         self._landmarks |= record["landmarks"]
         columns = record["labels"]
         rows = [{name: values[i] for name, values in columns.items()} for i in range(record["kept"])]
@@ -182,8 +181,9 @@ class PackWriter:
         for height, members in record["members"].items():
             level = self.levels[int(height)]
             for crc, size in members:
-                level.members.append(stored_member(member_name(len(level.members)), crc, size))
-                level.size += len(level.members[-1].FileHeader()) + size
+                member = stored_member(member_name(len(level.members) // 2), crc, size)
+                level.members.extend((crc, size))
+                level.size += len(member.FileHeader()) + size
         self.kept += record["kept"]
         for level in self.levels.values():
             if not level.zipped:
@@ -193,10 +193,12 @@ class PackWriter:
         """Writes the next items; now and then makes them durable."""
         kept = len(prepared.labels)
         record: dict[str, Any] = {
-            "items": prepared.items,
+            "entries": prepared.entries,
             "kept": kept,
+            "skipped": prepared.skipped,
             "upsampled": prepared.upsampled,
-            "unreadable": prepared.unreadable,
+            "left_out": prepared.left_out,
+            "name_bytes": 0,
             "landmarks": bool(np.isfinite(prepared.landmarks).any()),
             "labels": _columns(prepared.labels),
             "members": {},
@@ -210,6 +212,9 @@ class PackWriter:
             for i, (png, (crc, size)) in enumerate(zip(images, record["members"][str(height)], strict=True)):
                 file.write(stored_member(member_name(self.kept + i), crc, size).FileHeader())
                 file.write(png)
+        # JSON strings, because names may hold line breaks and bytes that are no UTF-8.
+        names = "".join(f"{json.dumps(name)}\n" for name in prepared.names).encode()
+        record["name_bytes"] = self._files[NAMES].write(names)
         if record["landmarks"] and not self._landmarks:
             self._open("landmarks.npy", _HEADER_BYTES)
             self._files["landmarks.npy"].write(np.full((self.kept, 68, 2), np.nan, "<f4").tobytes())
@@ -225,7 +230,7 @@ class PackWriter:
         for file in self._files.values():
             file.flush()
             os.fsync(file.fileno())
-        if self._pending["items"]:
+        if self._pending["entries"]:
             self._write_line(self._pending)
         self._pending = _empty_record()
         self._committed_at = time.monotonic()
@@ -236,11 +241,11 @@ class PackWriter:
         self._journal.flush()
         os.fsync(self._journal.fileno())
 
-    def write_unreadable(self) -> Path:
-        """Writes the list of unreadable items and returns where it is."""
+    def write_left_out(self) -> Path:
+        """Writes the list of entries without an image and returns where it is."""
         table = io.StringIO()
-        csv.writer(table, lineterminator="\n").writerows([("name", "reason"), *self.unreadable])
-        path = self.folder / "unreadable.csv"
+        csv.writer(table, lineterminator="\n").writerows([("name", "reason"), *self.left_out])
+        path = self.folder / LEFT_OUT
         write_durably(path, [table.getvalue().encode("utf-8", "surrogateescape")])
         return path
 
@@ -249,7 +254,7 @@ class PackWriter:
         self.commit()
         for level in self.levels.values():
             if level.zipped:
-                write_directory(self._files[level.name], level.members)
+                write_directory(self._files[level.name], _Members(level.members))
             else:
                 self._write_header(level.name, "|u1", (self.kept, *level.shape))
         if self._landmarks:
@@ -260,8 +265,8 @@ class PackWriter:
             header = _npy_header("<i2", labels.shape)
             write_durably(self.folder / "labels.npy", [header, labels.astype("<i2").tobytes()])
             names.append("labels.npy")
-        if self.unreadable:
-            names.append(self.write_unreadable().name)
+        if self.left_out:
+            names.append(self.write_left_out().name)
         for file in self._files.values():
             file.flush()
             os.fsync(file.fileno())
@@ -270,7 +275,8 @@ class PackWriter:
             "version": FORMAT_VERSION,
             **about,
             "count": self.kept,
-            "unreadable": len(self.unreadable),
+            "unreadable": len(self.left_out),
+            "skipped": self.skipped,
             "upsampled": self.upsampled,
             "label_columns": [{"name": name, "values": values} for name, values in columns],
             "checksums": {name: file_checksum(self.folder / name) for name in sorted(names)},
@@ -296,7 +302,8 @@ def _npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
 
 
 def _empty_record() -> dict[str, Any]:
-    return {"items": 0, "kept": 0, "upsampled": 0, "unreadable": [], "landmarks": False, "labels": {}, "members": {}}
+    counts = dict.fromkeys(_COUNTS, 0)
+    return {**counts, "left_out": [], "landmarks": False, "labels": {}, "members": {}}
 
 
 def _columns(rows: list[dict[str, str] | None]) -> dict[str, list[str]]:
@@ -313,9 +320,9 @@ def _join(record: dict[str, Any], more: dict[str, Any]) -> None:
     for height, members in more["members"].items():
         record["members"].setdefault(height, []).extend(members)
     record["landmarks"] |= more["landmarks"]
-    for key in ("items", "kept", "upsampled"):
+    for key in _COUNTS:
         record[key] += more[key]
-    record["unreadable"] += more["unreadable"]
+    record["left_out"] += more["left_out"]
 
 
 def write_durably(path: Path, blocks: Iterable[bytes]) -> None:

@@ -1,10 +1,12 @@
 """A packed data set: every resolution of every image, ready to be read batch by batch.
 
 The folder holds ``dataset.json`` (written last), one ``pixels_<height>.npy`` of uint8 ``(N, H, W, C)`` per small
-resolution, one ``pixels_<height>.zip`` of PNGs per large one, and ``labels.npy`` and ``landmarks.npy`` where labels
-and landmarks exist. :func:`imago.data.packing.pack` writes it.
+resolution, one ``pixels_<height>.zip`` of PNGs per large one, ``names.jsonl`` (one JSON string per image: its name in
+the source), and ``labels.npy`` and ``landmarks.npy`` where labels and landmarks exist. :func:`imago.data.packing.pack`
+writes it.
 """
 
+import csv
 import hashlib
 import io
 import json
@@ -22,6 +24,8 @@ from imago.errors import UserError
 
 FORMAT = "imago packed data set"
 FORMAT_VERSION = 1
+NAMES = "names.jsonl"
+LEFT_OUT = "unreadable.csv"
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ class PackedDataset:
         labels: int16 ``(N, K)``, −1 where unknown, or None.
         landmarks: float32 ``(N, 68, 2)`` x, y in pixels of the largest level, pixel centres at integers, NaN where no
             face was found; memory-mapped. Or None.
-        unreadable: Images of the source that were left out, listed in ``unreadable.csv``.
+        unreadable: Entries of the source that were left out, listed in ``unreadable.csv``.
+        skipped: How many of these are whole, but not what was asked for (no face, …).
         upsampled: Images that were smaller than the largest level.
         preparation: The parameters of packing.
         fingerprint: The source's.
@@ -79,6 +84,7 @@ class PackedDataset:
             self.channels: int = description["channels"]
             self.label_columns = [LabelColumn(c["name"], tuple(c["values"])) for c in description["label_columns"]]
             self.unreadable: int = description["unreadable"]
+            self.skipped: int = description.get("skipped", 0)
             self.upsampled: int = description["upsampled"]
             self.preparation: dict[str, Any] = description["preparation"]
             self.fingerprint: str = description["fingerprint"]
@@ -91,6 +97,7 @@ class PackedDataset:
                 raise UserError(f"{self.path}: {name} is missing; copy it again or pack the data again")
         self._arrays: dict[int, NDArray[np.uint8]] = {}
         self._zips: dict[int, SharedZip] = {}
+        self._names: list[str] | None = None
         self._open(check_zips=True)
 
     def _open(self, check_zips: bool) -> None:
@@ -139,11 +146,11 @@ class PackedDataset:
 
     def __getstate__(self) -> dict[str, Any]:
         # A pickled memory map would carry the whole data set.
-        lazy = ("_arrays", "_zips", "labels", "landmarks")
+        lazy = ("_arrays", "_zips", "_names", "labels", "landmarks")
         return {key: value for key, value in self.__dict__.items() if key not in lazy}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _arrays={}, _zips={})
+        self.__dict__.update(state, _arrays={}, _zips={}, _names=None)
         self._open(check_zips=False)  # was done where it was pickled, and takes a second for a million members
 
     def extent(self, resolution: int) -> tuple[int, int]:
@@ -165,7 +172,8 @@ class PackedDataset:
             resolution: One of `resolutions`.
 
         Returns:
-            uint8 ``(n, C, H, W)``, contiguous, the caller's own.
+            uint8 ``(n, C, H, W)``, the caller's own. In memory the channels come last, as in the files and as the
+            networks like them; PyTorch calls such a tensor contiguous in ``torch.channels_last``.
 
         Raises:
             UserError: The pack does not hold this resolution, or a file has been damaged since it was written.
@@ -175,21 +183,83 @@ class PackedDataset:
         indices = np.asarray(indices, dtype=np.int64)
         if len(indices) and not (indices.min() >= 0 and indices.max() < self.count):
             raise IndexError(f"indices from {indices.min()} to {indices.max()} into {self.count} images")
-        batch = np.empty((len(indices), self.channels, height, width), dtype=np.uint8)
+        batch = np.empty((len(indices), height, width, self.channels), dtype=np.uint8)
         if resolution in self._arrays:
-            pixels = self._arrays[resolution]
-            for row, index in zip(batch, indices.tolist(), strict=True):
-                row[...] = pixels[index].transpose(2, 0, 1)
+            # The mode only spares a buffered copy; the indices were checked.
+            np.take(self._arrays[resolution], indices, axis=0, out=batch, mode="clip")
         else:
             for row, index in zip(batch, indices.tolist(), strict=True):
-                row[...] = self._decode(resolution, index).transpose(2, 0, 1)
-        return batch
+                row[...] = self._decode(resolution, index)
+        return batch.transpose(0, 3, 1, 2)
+
+    def item_name(self, index: int) -> str:
+        """The name of image `index` in the source it was packed from; its number where the pack keeps no names."""
+        return self.names[index]
+
+    @property
+    def names(self) -> list[str]:
+        """All names, see :meth:`item_name`."""
+        if self._names is None:
+            if NAMES in self._checksums:
+                self._names = self._read_names()
+            else:  # packed before names were kept
+                self._names = [f"{index:08d}" for index in range(self.count)]
+        return self._names
+
+    def _read_names(self) -> list[str]:
+        try:
+            names = [json.loads(line) for line in (self.path / NAMES).read_text().splitlines()]
+        except ValueError as error:
+            raise UserError(f"{self.path / NAMES}: damaged ({error}); copy it again or pack the data again") from error
+        if len(names) != self.count:
+            raise UserError(f"{self.path / NAMES}: holds {len(names)} names, dataset.json says {self.count}")
+        return names
+
+    def encoded(self, index: int, resolution: int) -> bytes:
+        """The PNG file of image `index` at a resolution that is kept as PNGs.
+
+        Raises:
+            UserError: The file is damaged.
+            KeyError: This resolution is kept as an array.
+        """
+        archive, name = self._zips[resolution], member_name(index)
+        try:
+            return archive.read(name)
+        except (KeyError, zipfile.BadZipFile, OSError) as error:
+            raise UserError(f"{archive.path}: {name} is damaged ({error}); pack the data again") from error
+
+    def levels(self, start: int, stop: int) -> dict[int, NDArray[np.uint8] | list[bytes]]:
+        """The images start … stop − 1 as the files hold them.
+
+        Returns:
+            Resolution → uint8 ``(n, H, W, C)``, or n PNG files.
+        """
+        return {
+            resolution: self._arrays[resolution][start:stop]
+            if resolution in self._arrays
+            else [self.encoded(index, resolution) for index in range(start, stop)]
+            for resolution in self.resolutions
+        }
+
+    def label_texts(self, index: int) -> dict[str, str] | None:
+        """Column → value of one image, "" where unknown; None without labels."""
+        if self.labels is None:
+            return None
+        codes = self.labels[index].tolist()
+        return {c.name: c.values[code] if code >= 0 else "" for c, code in zip(self.label_columns, codes, strict=True)}
+
+    def left_out(self) -> list[tuple[str, str]]:
+        """Name and reason of the entries of the source that gave no image."""
+        if LEFT_OUT not in self._checksums:
+            return []
+        text = (self.path / LEFT_OUT).read_text(encoding="utf-8", errors="surrogateescape")
+        return [(name, reason) for name, reason in csv.reader(io.StringIO(text, newline=""))][1:]
 
     def _decode(self, resolution: int, index: int) -> NDArray[np.uint8]:
         archive, name = self._zips[resolution], member_name(index)
         try:
-            image = np.asarray(Image.open(io.BytesIO(archive.read(name)), formats=("PNG",)))
-        except (KeyError, zipfile.BadZipFile, OSError, SyntaxError) as error:
+            image = np.asarray(Image.open(io.BytesIO(self.encoded(index, resolution)), formats=("PNG",)))
+        except (OSError, SyntaxError) as error:
             raise UserError(f"{archive.path}: {name} is damaged ({error}); pack the data again") from error
         image = image.reshape(*image.shape[:2], -1)  # grey comes without its channel axis
         expected = (*self.extent(resolution), self.channels)
@@ -197,18 +267,35 @@ class PackedDataset:
             raise UserError(f"{archive.path}: {name} has the shape {image.shape}, expected {expected}")
         return image
 
-    def verify(self) -> None:
+    def verify(self, zips: bool = True) -> None:
         """Reads everything and compares it with the checksums made when it was packed.
+
+        Args:
+            zips: Read the zips of PNGs too. Without them it is a matter of seconds, and a damaged PNG is still noticed
+                when it is read, because zips carry a checksum for each file.
 
         Raises:
             UserError: Names the files that differ.
         """
-        damaged = [name for name, checksum in self._checksums.items() if file_checksum(self.path / name) != checksum]
+        damaged = [
+            name
+            for name, checksum in self._checksums.items()
+            if (zips or not name.endswith(".zip")) and file_checksum(self.path / name) != checksum
+        ]
         if damaged:
             files = ", ".join(damaged)
             raise UserError(f"{self.path}: damaged since it was packed: {files}; copy them again or pack again")
         if self.checksum != pack_checksum(_read_description(self.path)):
             raise UserError(f"{self.path}: dataset.json was changed since the data was packed; pack the data again")
+
+
+def is_packed(path: Path) -> bool:
+    """Whether `path` is a folder that :func:`imago.data.packing.pack` made, of whatever format version."""
+    try:
+        description = json.loads((path / "dataset.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(description, dict) and description.get("format") == FORMAT
 
 
 def _read_description(path: Path) -> dict[str, Any]:

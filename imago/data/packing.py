@@ -2,66 +2,28 @@
 
 import errno
 import hashlib
-import io
 import json
 import logging
-import multiprocessing
 import os
 import re
-import signal
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
 from imago.atomic import sync_folder
 from imago.data.locking import exclusive
-from imago.data.pack_writer import JOURNAL, PackWriter, Prepared
+from imago.data.pack_writer import JOURNAL, PackWriter
 from imago.data.packed import PackedDataset
-from imago.data.pyramid import CROPS, fit, level_heights, pyramid
-from imago.data.sources.source import Source, UnreadableImageError
+from imago.data.parallel import ordered_map
+from imago.data.preparation import Preparation, Prepared, prepare
+from imago.data.sources.source import Source
 from imago.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """The parameters that the content of a pack depends on; see :func:`pack`."""
-
-    resolution: int
-    base: tuple[int, int] = (4, 4)
-    channels: int = 3
-    zip_from: int = 256
-    crop: str = "center"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "base", (int(self.base[0]), int(self.base[1])))  # a configuration gives lists
-        level_heights(self.resolution, self.base)
-        if self.channels not in (1, 3, 4):
-            raise UserError(f"channels={self.channels}: must be 1 (grey), 3 (RGB) or 4 (RGBA)")
-        if self.crop not in CROPS:
-            raise UserError(f"crop={self.crop!r}: must be one of {', '.join(CROPS)}")
-
-    def shapes(self) -> dict[int, tuple[int, int, int]]:
-        """Height → ``(H, W, C)`` of every level, ascending."""
-        heights = level_heights(self.resolution, self.base)
-        return {height: (height, height // self.base[0] * self.base[1], self.channels) for height in heights}
-
-    def identity(self, source: Source) -> dict[str, Any]:
-        """What makes two packs the same, as JSON values."""
-        return {"fingerprint": source.fingerprint(), "preparation": json.loads(json.dumps(asdict(self)))}
 
 
 def pack(
@@ -73,6 +35,7 @@ def pack(
     channels: int = 3,
     zip_from: int = 256,
     crop: str = "center",
+    png_level: int = 1,
     max_unreadable: float = 0.01,
     workers: int = 1,
     progress: Progress | None = None,
@@ -93,35 +56,92 @@ def pack(
         channels: 1 (grey), 3 (RGB) or 4 (RGBA).
         zip_from: Levels of this height and larger are zips of PNGs, smaller ones are arrays.
         crop: "center" cuts the longer direction to the aspect of `base`, "stretch" changes the aspect.
-        max_unreadable: Share of the items that may be unreadable, 0 to 1; they are left out and listed in
-            ``unreadable.csv``.
+        png_level: Compression of the PNGs, 0 to 9. Level 1 takes twice the time of 0 and a third of the space; 6 takes
+            eight times as long for another sixth.
+        max_unreadable: Share of the entries that may be unreadable, 0 to 1; they are left out and listed in
+            ``unreadable.csv``, as are those that the source skips for what they show.
         workers: Processes that read and resize; with 1, this one does. They are spawned: a script that calls this
             with more must guard its entry point with ``if __name__ == "__main__"``.
-        progress: Called with (items done, items in all) as the work goes on.
+        progress: Called with (entries done, entries in all) as the work goes on.
 
     Raises:
-        UserError: Invalid parameters, `out` holds something else, too many unreadable items, a full disk.
+        UserError: Invalid parameters, `out` holds something else, too many unreadable entries, a full disk.
     """
-    preparation = Preparation(resolution, base, channels, zip_from, crop)
+    preparation = Preparation(resolution, base, channels, zip_from, crop, png_level)
     if workers < 1 or not 0 <= max_unreadable <= 1:
         raise UserError(f"{workers=}, {max_unreadable=}: need at least one worker and a share from 0 to 1")
+
+    def prepared(position: int) -> Iterator[Prepared]:
+        runs = preparation.runs(range(position, len(source)))
+        return ordered_map(prepare, (source, preparation), runs, workers)
+
+    return write_pack(source, out, preparation, prepared, len(source), max_unreadable, progress)
+
+
+def write_pack(
+    source: Source,
+    out: str | Path,
+    preparation: Preparation,
+    prepared: Callable[[int], Iterable[Prepared]],
+    total: int,
+    max_unreadable: float = 0.01,
+    progress: Progress | None = None,
+    part: bool = False,
+) -> PackedDataset:
+    """Writes what `prepared` yields from a position on as the pack of `source`; what :func:`pack` is made of.
+
+    Args:
+        source: What the pack is made from.
+        out: The folder to make.
+        preparation: How.
+        prepared: From the number of entries that were written before to the entries from there on.
+        total: Entries in all, as `prepared` counts them.
+        max_unreadable: See :func:`pack`.
+        progress: Called with (entries done, entries in all).
+        part: It is a part of a larger pack: it may be without images, and nothing is said of enlarged ones.
+
+    Raises:
+        UserError: See :func:`pack`.
+    """
     out = Path(out).expanduser().absolute()
     identity = preparation.identity(source)
-    finished = _finished(out, identity)
+    finished = finished_pack(out, identity)
     if finished:
         return finished
     partial = out.with_name(out.name + ".partial")
-    try:
+    with _told_errors(out, partial):
         out.parent.mkdir(parents=True, exist_ok=True)
         with exclusive(out.with_name(out.name + ".lock")):
-            finished = _finished(out, identity)  # by the process that held the lock
+            finished = finished_pack(out, identity)  # by the process that held the lock
             if finished:
                 return finished
             if not _is_complete(partial, identity):
-                _write(partial, source, preparation, identity, max_unreadable, workers, progress)
+                if total == 0:
+                    raise UserError(f"{source.name}: the source has no images")
+                with PackWriter(partial, identity, preparation.shapes(), preparation.zip_from) as writer:
+                    for run in prepared(writer.position):
+                        writer.append(run)
+                        if progress:
+                            progress(writer.position, total)
+                    writer.commit()
+                    _check_left_out(writer, source.name, len(source), max_unreadable, part)
+                    writer.finish(_description(source, preparation, identity))
             (partial / JOURNAL).unlink(missing_ok=True)
             os.replace(partial, out)
             sync_folder(out.parent)
+    packed = PackedDataset(out)
+    if packed.upsampled and not part:
+        logger.warning(
+            "%s: %d of %d images are smaller than %d pixels and were enlarged",
+            out, packed.upsampled, packed.count, preparation.resolution,
+        )  # fmt: skip
+    return packed
+
+
+@contextmanager
+def _told_errors(out: Path, partial: Path) -> Iterator[None]:
+    try:
+        yield
     except BrokenProcessPool as error:
         raise UserError(
             f"{out}: a worker process died (out of memory?); what was done is kept: run again with fewer workers"
@@ -133,13 +153,6 @@ def pack(
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise UserError(f"{out}: cannot be written ({error.strerror})") from error
         raise
-    packed = PackedDataset(out)
-    if packed.upsampled:
-        logger.warning(
-            "%s: %d of %d images are smaller than %d pixels and were enlarged",
-            out, packed.upsampled, packed.count, resolution,
-        )  # fmt: skip
-    return packed
 
 
 def default_cache() -> Path:
@@ -163,7 +176,7 @@ def cached_pack(
         cache: A folder; :func:`default_cache` by default.
         max_unreadable: See :func:`pack`, as for the following.
         workers: Processes.
-        progress: Called with (items done, items in all).
+        progress: Called with (entries done, entries in all).
         **parameters: The other parameters of :func:`pack`.
 
     Returns:
@@ -177,7 +190,7 @@ def cached_pack(
     return pack(source, out, max_unreadable=max_unreadable, workers=workers, progress=progress, **parameters)
 
 
-def _finished(out: Path, identity: dict[str, Any]) -> PackedDataset | None:
+def finished_pack(out: Path, identity: dict[str, Any]) -> PackedDataset | None:
     """The pack at `out`, or None where there is none yet.
 
     Raises:
@@ -206,123 +219,31 @@ def _is_complete(partial: Path, identity: dict[str, Any]) -> bool:
     return {"fingerprint": packed.fingerprint, "preparation": packed.preparation} == identity
 
 
-def _write(
-    partial: Path,
-    source: Source,
-    preparation: Preparation,
-    identity: dict[str, Any],
-    max_unreadable: float,
-    workers: int,
-    progress: Progress | None,
-) -> None:
-    total = len(source)
-    if total == 0:
-        raise UserError(f"{source.name}: the source has no images")
-    with PackWriter(partial, identity, preparation.shapes(), preparation.zip_from) as writer:
-        for prepared in _prepared(source, preparation, writer.position, workers):
-            writer.append(prepared)
-            if progress:
-                progress(writer.position, total)
-        writer.commit()
-        if len(writer.unreadable) > max_unreadable * total or writer.kept == 0:
-            listed = writer.write_unreadable()
-            examples = "; ".join(f"{name}: {reason}" for name, reason in writer.unreadable[:3])
-            share = len(writer.unreadable) / total
-            remedy = "" if writer.kept == 0 else f"; to pack the others, set data.max_unreadable={_up(share)}"
-            raise UserError(
-                f"{source.name}: {len(writer.unreadable)} of {total} images cannot be read ({examples}); "
-                f"the list is in {listed}{remedy}"
-            )
-        about = {
-            "name": source.name,
-            "source": type(source).__name__,
-            "resolutions": list(preparation.shapes()),
-            "base": preparation.base,
-            "channels": preparation.channels,
-            **identity,
-        }
-        writer.finish(about)
+def _description(source: Source, preparation: Preparation, identity: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": source.name,
+        "source": getattr(source, "kind", type(source).__name__),
+        "resolutions": list(preparation.shapes()),
+        "base": preparation.base,
+        "channels": preparation.channels,
+        **identity,
+    }
+
+
+def _check_left_out(writer: PackWriter, name: str, total: int, max_unreadable: float, part: bool) -> None:
+    unreadable = len(writer.left_out) - writer.skipped
+    if unreadable <= max_unreadable * total and (writer.kept or part):
+        return
+    listed = writer.write_left_out()
+    examples = "; ".join(f"{name}: {reason}" for name, reason in writer.left_out[:3])
+    if writer.kept == 0:
+        raise UserError(f"{name}: none of {total} images can be used ({examples}); the list is in {listed}")
+    raise UserError(
+        f"{name}: {unreadable} of {total} images cannot be read ({examples}); the list is in {listed}; "
+        f"to pack the others, set max_unreadable={_up(unreadable / total)} (data.max_unreadable when training)"
+    )
 
 
 def _up(share: float) -> float:
     """The share rounded up to a short number that is not below it."""
     return min(1.0, (int(share * 1000) + 1) / 1000)
-
-
-def _prepared(source: Source, preparation: Preparation, start: int, workers: int) -> Iterator[Prepared]:
-    """All items from `start` on, in order, in runs of a few megabytes."""
-    pixels = int(np.prod(preparation.shapes()[preparation.resolution]))
-    step = max(1, min(32, (4 << 20) // pixels))
-    runs = [range(first, min(first + step, len(source))) for first in range(start, len(source), step)]
-    if workers == 1 or len(runs) <= 1:
-        for run in runs:
-            yield _prepare(source, preparation, run)
-        return
-    # Spawned: a fork of a process with threads (as training has) may deadlock.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start_worker, (source, preparation)) as pool:
-        waiting: deque[Future[Prepared]] = deque()
-        try:
-            for run in runs:
-                waiting.append(pool.submit(_prepare_in_worker, run))
-                if len(waiting) > 4 * workers:  # no more, or a slow disk would fill the memory
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-_worker_task: tuple[Source, Preparation] | None = None
-
-
-def _start_worker(source: Source, preparation: Preparation) -> None:
-    global _worker_task
-    _worker_task = source, preparation
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends this one
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-
-
-def _exit_with_parent() -> None:
-    """A killed parent cannot end its workers, which would wait for work forever."""
-    parent = multiprocessing.parent_process()
-    with suppress(OSError):
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-
-def _prepare_in_worker(run: range) -> Prepared:
-    assert _worker_task is not None
-    return _prepare(*_worker_task, run)
-
-
-def _prepare(source: Source, preparation: Preparation, run: range) -> Prepared:
-    """Reads, crops and resizes the items of `run` and makes their pyramids."""
-    shapes = preparation.shapes()
-    height, width, channels = shapes[preparation.resolution]
-    images, landmarks, labels, unreadable, upsampled = [], [], [], [], 0
-    for index in run:
-        try:
-            item = source.read(index)
-        except UnreadableImageError as error:
-            unreadable.append((error.name or f"item {index}", error.reason))
-            continue
-        pixels, points, enlarged = fit(item, height, width, channels, preparation.crop)
-        images.append(pixels)
-        landmarks.append(points)
-        labels.append(item.labels)
-        upsampled += enlarged
-    stacked = np.stack(images) if images else np.empty((0, height, width, channels), dtype=np.uint8)
-    levels: dict[int, NDArray[np.uint8] | list[bytes]] = {}
-    for level, pixels in zip(shapes, pyramid(stacked, len(shapes)), strict=True):
-        levels[level] = [_png(image) for image in pixels] if level >= preparation.zip_from else pixels
-    points = np.stack(landmarks) if landmarks else np.empty((0, 68, 2), dtype=np.float32)
-    return Prepared(len(run), levels, points, labels, unreadable, upsampled)
-
-
-def _png(image: NDArray[np.uint8]) -> bytes:
-    file = io.BytesIO()
-    # Level 1 makes photos about a tenth larger than the default does, in a fraction of the time.
-    Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image).save(file, "PNG", compress_level=1)
-    return file.getvalue()

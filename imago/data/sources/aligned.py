@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from imago.data.sources.source import Item, Source, UnreadableImageError, read_all
+from imago.data.sources.source import Item, SkippedImageError, Source, UnreadableImageError, read_all
 from imago.errors import UserError, first_line
 from imago.faces.alignment import Enhance, align, crop_rectangle
 from imago.faces.landmark_file import LandmarkFile
@@ -143,24 +143,24 @@ class AlignedFaces:
         if self.file is not None:
             known = self.file.faces(photo.name)
             if known is None:
-                raise UnreadableImageError("not in the landmarks file", photo.name)
+                raise SkippedImageError("not in the landmarks file", photo.name)
             return known
         if self.landmarks != "dlib":
             annotated = photo.landmarks if photo.landmarks is not None else photo.five_points
             if annotated is not None:
                 return [Face.from_landmarks(annotated)]
             if self.landmarks == "annotation":
-                raise UnreadableImageError("no landmarks annotated", photo.name)
+                raise SkippedImageError("no landmarks annotated", photo.name)
         pixels = photo.image if photo.image.shape[2] == 3 else np.repeat(photo.image[..., :1], 3, axis=2)
         return self._detector.detect(pixels)
 
     def _aligned(self, photo: Item) -> list[Item]:
         found = self.find(photo)
         if not found:
-            raise UnreadableImageError("no face found", photo.name)
+            raise SkippedImageError("no face found", photo.name)
         chosen = choose_faces(found, self.faces)
         if not chosen:
-            raise UnreadableImageError(f"{len(found)} faces", photo.name)
+            raise SkippedImageError(f"{len(found)} faces", photo.name)
         items = []
         refused = []
         for k, face in enumerate(chosen):
@@ -180,7 +180,7 @@ class AlignedFaces:
         try:
             rectangle = crop_rectangle(points[0], points[1], points[3], points[4])
             if rectangle.side < self.minimum_face:
-                raise UnreadableImageError(f"face crop of {rectangle.side:.0f} pixels", name)
+                raise SkippedImageError(f"face crop of {rectangle.side:.0f} pixels", name)
             image, transform = align(photo.image, rectangle, self.size, self.supersample, self._guarded(photo.name))
         except (UserError, UnreadableImageError):
             raise

@@ -1,7 +1,8 @@
 """What every reader of images gives: items, one at a time, from any process."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,13 @@ class UnreadableImageError(ValueError):
         return f"{self.name}: {self.reason}" if self.name else self.reason
 
 
+class SkippedImageError(UnreadableImageError):
+    """The image is whole, but not what was asked for: no face in it, too many faces, too small.
+
+    Such images are listed like unreadable ones and do not count as damage of the source.
+    """
+
+
 class Source(Protocol):
     """A finite, ordered set of images. It is pickled to worker processes, so it must hold no open file.
 
@@ -75,7 +83,6 @@ class Source(Protocol):
         ...
 
 
-@runtime_checkable
 class GroupSource(Source, Protocol):
     """A source whose entries may hold several items each, such as photos with several faces.
 
@@ -93,4 +100,5 @@ class GroupSource(Source, Protocol):
 
 def read_all(source: Source, index: int) -> list[Item]:
     """All items of the entry at `index` of any source."""
-    return source.read_all(index) if isinstance(source, GroupSource) else [source.read(index)]
+    together: Callable[[int], list[Item]] | None = getattr(source, "read_all", None)
+    return together(index) if together is not None else [source.read(index)]
