@@ -7,6 +7,8 @@ white noise has the broadest and most symmetric spectrum of all, and that the ed
 noise and blocks are therefore measured apart and counted against the picture.
 """
 
-from imago.data.quality.score import COLUMNS, score_image
+from imago.data.quality.score import COLUMNS, SMALLEST_SIDE, score_image
 
-__all__ = ["COLUMNS", "score_image"]
+QUALITY_VERSION = 1  # raised whenever the same picture would get another score
+
+__all__ = ["COLUMNS", "QUALITY_VERSION", "SMALLEST_SIDE", "score_image"]
