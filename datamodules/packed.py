@@ -1,8 +1,5 @@
-"""Packed images as an endless stream of batches addressed by images_seen; made from sources on first use."""
+"""Packed images as an endless stream of batches addressed by images_seen."""
 
-import logging
-import os
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,19 +7,14 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from imago.data import PackedDataset
-from imago.data.packing import cached_pack
 from imago.data.sampler import flips, sample_indices
-from imago.data.sources.drawn import DrawnPortraits
-from imago.data.sources.folder import FolderSource
-from imago.data.sources.source import Source
 from imago.errors import UserError
 from imago.growth import GrowthSchedule
 from lightning_modules.adversarial import AdversarialModule
-
-logger = logging.getLogger("imago")
 
 
 class BatchStream(IterableDataset[dict[str, Any]]):
@@ -75,14 +67,28 @@ class BatchStream(IterableDataset[dict[str, Any]]):
                 self._share(position + i * stage.batch_size + self.rank * share, share, stage.resolution)
                 for i in range(self.n_critic)
             ]
-            yield {"images": torch.from_numpy(np.stack(images)), "images_seen": position}
+            yield {"images": images[0][None] if len(images) == 1 else torch.stack(images), "images_seen": position}
 
-    def _share(self, first: int, count: int, resolution: int) -> np.ndarray:
+    def _share(self, first: int, count: int, resolution: int) -> torch.Tensor:
         images = self.dataset.images(sample_indices(self.seed, len(self.dataset), first, count), resolution)
         if self.mirror:
-            flipped = flips(self.seed, first, count)
-            images[flipped] = images[flipped, ..., ::-1]
-        return images
+            mirror_rows(images, flips(self.seed, first, count))
+        return torch.from_numpy(images)
+
+
+def mirror_rows(images: NDArray[np.uint8], flipped: NDArray[np.bool_]) -> None:
+    """Mirrors some of the images left to right, in place.
+
+    PyTorch's flip of a channels-last tensor moves whole pixels, five times as fast as NumPy's reversed copy.
+
+    Args:
+        images: uint8 ``(N, C, H, W)``, channels last in memory.
+        flipped: ``(N,)``, which.
+    """
+    rows = np.flatnonzero(flipped)
+    pixels = images.transpose(0, 2, 3, 1)
+    some = torch.from_numpy(np.take(pixels, rows, axis=0)).permute(0, 3, 1, 2)
+    pixels[rows] = torch.flip(some, [3]).permute(0, 2, 3, 1).numpy()
 
 
 class PackedDataModule(pl.LightningDataModule):
@@ -94,11 +100,11 @@ class PackedDataModule(pl.LightningDataModule):
         seed: Keys order and mirroring.
         path: The packed data set.
         channels: Colour channels that the networks expect.
-        mirror: Flip half of the images left to right.
+        mirror: Flip half of the images left to right; None: yes.
         workers: Loader processes.
-        pack_workers: Processes while packing; None: one per core.
-        cache: Where packs are kept; None: the default cache.
-        zip_from: Levels from this height on are stored as PNGs.
+        prefetch: Batches that each loader process keeps ready.
+        verify: Compare arrays, labels and landmarks with their checksums before training; PNGs are checked as they are
+            read.
     """
 
     def __init__(
@@ -108,64 +114,47 @@ class PackedDataModule(pl.LightningDataModule):
         seed: int,
         path: str | None = None,
         channels: int = 3,
-        mirror: bool = True,
+        mirror: bool | None = True,
         workers: int = 0,
-        pack_workers: int | None = None,
-        cache: str | None = None,
-        zip_from: int = 256,
+        prefetch: int = 2,
+        verify: bool = True,
     ) -> None:
         super().__init__()
-        if workers < 0 or (pack_workers is not None and pack_workers < 1):
-            raise UserError(
-                f"data.workers must not be negative ({workers}), data.pack_workers not below 1 ({pack_workers})"
-            )
+        if workers < 0 or prefetch < 1:
+            raise UserError(f"data.workers must not be negative ({workers}), data.prefetch not below 1 ({prefetch})")
         self.resolution = resolution
         self.base = (base[0], base[1])
         self.seed = seed
         self.path = path
         self.channels = channels
-        self.mirror = mirror
+        self.mirror = mirror is not False
         self.workers = workers
-        self.pack_workers = pack_workers or len(os.sched_getaffinity(0))
-        self.cache = Path(cache).expanduser() if cache else None
-        self.zip_from = zip_from
+        self.prefetch = prefetch
+        self.verify = verify
         self.expected_checksum: str | None = None  # of a run that goes on
         self.dataset: PackedDataset | None = None
 
-    def source(self) -> Source | None:
-        """What to pack on first use; None where the data set is packed already."""
-        return None
+    def check(self) -> None:
+        """Says what is wrong with the options before anything is written.
 
-    def packing_options(self) -> dict[str, Any]:
-        """Options of :func:`imago.data.packing.pack` besides the common ones."""
-        return {}
+        Raises:
+            UserError: The data are not there.
+        """
 
     def open_dataset(self) -> PackedDataset:
         """The packed data set, made on first use."""
-        source = self.source()
-        if source is None:
-            assert self.path is not None
-            return PackedDataset(Path(self.path).expanduser())
-        if not 0 <= self.packing_options().get("max_unreadable", 0) <= 1:
-            raise UserError("data.max_unreadable is a share: it must lie in [0, 1]")
-        return cached_pack(
-            source,
-            self.cache,
-            resolution=self.resolution,
-            base=self.base,
-            channels=self.channels,
-            zip_from=self.zip_from,
-            workers=self.pack_workers,
-            progress=PackingProgress(source.name),
-            **self.packing_options(),
-        )
+        assert self.path is not None
+        return PackedDataset(Path(self.path).expanduser())
 
     def prepare_data(self) -> None:
         """Packs on one process while the others wait, and checks that the data are what the run needs.
 
         Raises:
-            UserError: Other channels, shape or resolution than the networks', or other data than the run began with.
+            UserError: Other channels, shape or resolution than the networks', other data than the run began with, or a
+                damaged pack.
         """
+        if self.dataset is not None:
+            return
         dataset = self.open_dataset()
         if dataset.channels != self.channels:
             raise UserError(f"{dataset.name} has {dataset.channels} channels and data.channels={self.channels}")
@@ -174,6 +163,8 @@ class PackedDataModule(pl.LightningDataModule):
         dataset.extent(self.resolution)
         if self.expected_checksum is not None and dataset.checksum != self.expected_checksum:
             raise UserError(f"{dataset.name} is not the data that this run began with; choose another run_dir")
+        if self.verify:
+            dataset.verify(zips=False)
         self.dataset = dataset
 
     def setup(self, stage: str) -> None:
@@ -204,66 +195,7 @@ class PackedDataModule(pl.LightningDataModule):
             stream,
             batch_size=None,
             num_workers=self.workers,
+            prefetch_factor=self.prefetch if self.workers else None,
             pin_memory=module.device.type == "cuda",
             persistent_workers=False,
         )
-
-
-class DrawnPortraitsDataModule(PackedDataModule):
-    """Portraits drawn by imago itself.
-
-    Args:
-        count: How many.
-        drawing_seed: Which.
-        size: They are drawn at least at this size, and larger if the run needs it.
-        **options: See :class:`PackedDataModule`.
-    """
-
-    def __init__(self, count: int, drawing_seed: int, size: int, **options: Any) -> None:
-        super().__init__(**options)
-        self.count = count
-        self.drawing_seed = drawing_seed
-        self.size = size
-
-    def source(self) -> Source:
-        return DrawnPortraits(self.count, max(self.size, self.resolution), self.drawing_seed)
-
-
-class FolderDataModule(PackedDataModule):
-    """Any folder or zip of images.
-
-    Args:
-        background: RGB under transparent pixels.
-        max_unreadable: Larger share of unreadable files is an error.
-        **options: See :class:`PackedDataModule`.
-    """
-
-    def __init__(self, background: Sequence[int], max_unreadable: float, **options: Any) -> None:
-        super().__init__(**options)
-        if len(background) != 3:
-            raise UserError(f"data.background must be [red, green, blue], not {list(background)}")
-        self.background = (background[0], background[1], background[2])
-        self.max_unreadable = max_unreadable
-
-    def source(self) -> Source:
-        assert self.path is not None
-        return FolderSource(self.path, channels=self.channels, background=self.background)
-
-    def packing_options(self) -> dict[str, Any]:
-        return {"max_unreadable": self.max_unreadable}
-
-
-class PackingProgress:
-    """Tells how far packing is: a changing line on a terminal, one line at the start elsewhere."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._told = False
-
-    def __call__(self, done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            end = "\n" if done >= total else "\r"
-            print(f"packing {self.name}: {done} of {total} images", end=end, file=sys.stderr, flush=True)
-        elif not self._told:
-            self._told = True
-            logger.info("packing %s: %d images", self.name, total)
