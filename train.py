@@ -1,10 +1,20 @@
 """Train a GAN, or go on with a run. See `python train.py --help` and README.md."""
 
-from commands.app import hydra_main
-from commands.train import train
-from conf.schemas import TrainConfig
+GROUPS = ("callbacks", "data", "experiment", "growth", "logger", "loss", "model", "trainer")
 
-main = hydra_main("train", train, TrainConfig, "Train a GAN, or go on with the run in run_dir.", groups=True)
+if __name__ != "__mp_main__":  # processes that pack data import this file and need nothing of it
+    from commands.app import hydra_main
+    from commands.train import train
+    from conf.schemas import TrainConfig
+
+    main = hydra_main(
+        "train",
+        train,
+        TrainConfig,
+        "Train a GAN, or go on with the run in run_dir.",
+        groups={group: {} for group in GROUPS},
+        when_interrupted="the same command goes on from the newest checkpoint",
+    )
 
 if __name__ == "__main__":
     main()

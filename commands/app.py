@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,20 @@ from conf import schemas
 from imago.errors import UserError
 
 _SHOW_TRACEBACKS = "IMAGO_TRACEBACKS"
-_PATH_KEYS = frozenset({"run_dir", "data.path", "data.cache", "checkpoint", "out", "hydra.sweep.dir"})
+_PATH_KEYS = frozenset({"run_dir", "checkpoint", "out", "hydra.sweep.dir"}) | {
+    f"{group}.{key}"
+    for group in ("data", "source")
+    for key in ("path", "root", "cache", "keep", "landmarks_file", "predictor_path")
+}
 
 
 def hydra_main(
-    config_name: str, task: Callable[[Any], Any], schema: type[Any], purpose: str, groups: bool = False
+    config_name: str,
+    task: Callable[[Any], Any],
+    schema: type[Any],
+    purpose: str,
+    groups: Mapping[str, Mapping[str, type[Any]]] | None = None,
+    when_interrupted: str = "",
 ) -> Callable[[], None]:
     """The ``main`` of a command.
 
@@ -41,7 +50,9 @@ def hydra_main(
         task: Takes the checked configuration.
         schema: The dataclass of its configuration, for the help text.
         purpose: What the command does, for the help text.
-        groups: Whether the folders of conf/ are its option groups.
+        groups: The folders of conf/ that are its option groups, each with the schemas of those options whose keys the
+            help text is to list.
+        when_interrupted: What to tell a user who stopped it.
     """
     schemas.register()
     failed_jobs: list[int] = []
@@ -77,7 +88,7 @@ def hydra_main(
         sys.argv[1:] = [quoted_path(argument) for argument in sys.argv[1:]]
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # hand exceptions to us rather than print them
         if "--help" in sys.argv or "-h" in sys.argv:
-            print(describe(f"{config_name}.py", purpose, schema, groups))
+            print(describe(f"{config_name}.py", purpose, schema, groups or {}))
             return
         try:
             hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(job)()
@@ -98,7 +109,7 @@ def hydra_main(
             tell(f"{key[1]} is null and takes no keys: leave out one of the two settings", error)
             sys.exit(2)
         except KeyboardInterrupt:
-            tell("interrupted" + ("; the same command goes on from the newest checkpoint" if groups else ""), None)
+            tell(f"interrupted{when_interrupted and '; '}{when_interrupted}", None)
             sys.exit(130)
         if failed_jobs:
             tell(f"{len(failed_jobs)} job(s) of the sweep failed: {', '.join(map(str, failed_jobs))}", None)

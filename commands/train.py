@@ -48,7 +48,7 @@ def train(cfg: TrainConfig) -> None:
     data: PackedDataModule = instantiate(
         config["data"], resolution=cfg.resolution, base=list(cfg.base), seed=cfg.seed, _convert_="all"
     )
-    data.source()  # a path that does not exist is told before anything is written
+    data.check()  # a path that does not exist is told before anything is written
     callbacks: dict[str, pl.Callback] = {
         name: instantiate(options, _convert_="all") for name, options in config["callbacks"].items() if options
     }

@@ -11,6 +11,8 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from conf.generate_schema import GenerateConfig
+from conf.prepare_schema import PrepareConfig
+from conf.source_schemas import ONLY_TO_PREPARE, SOURCES, data_schema
 
 # --- model ------------------------------------------------------------------------------------------------------------
 
@@ -74,33 +76,49 @@ class GrowthConfig:
 class DataConfig:
     _target_: str = MISSING
     channels: int = 3
-    mirror: bool = True  # flip half of the reals left to right
+    mirror: bool | None = True  # flip half of the reals left to right
     workers: int = 0  # loader processes while training; 0: in the main process
-    pack_workers: int | None = None  # processes while packing; null: one per core
-    cache: str | None = None  # where packs are kept; null: $IMAGO_CACHE or ~/.cache/imago
-    zip_from: int = 256  # levels from this height on are stored as PNGs
-
-
-@dataclass
-class DrawnPortraitsData(DataConfig):
-    _target_: str = "datamodules.packed.DrawnPortraitsDataModule"
-    count: int = 3000
-    drawing_seed: int = 0
-    size: int = 64  # the faces are drawn at least at this size
-
-
-@dataclass
-class FolderData(DataConfig):
-    _target_: str = "datamodules.packed.FolderDataModule"
-    path: str = MISSING
-    background: list[int] = field(default_factory=lambda: [255, 255, 255])  # under transparent pixels
-    max_unreadable: float = 0.01  # larger share of unreadable files is an error
+    prefetch: int = 2  # batches that each loader process keeps ready
+    verify: bool = True  # compare arrays and labels with their checksums first; PNGs are checked as they are read
 
 
 @dataclass
 class PackedData(DataConfig):
     _target_: str = "datamodules.packed.PackedDataModule"
     path: str = MISSING
+
+
+@dataclass
+class PreparingData(DataConfig):
+    """Packed on first use."""
+
+    pack_workers: int | None = None  # processes while packing; null: one per core
+    cache: str | None = None  # where packs are kept; null: $IMAGO_CACHE or ~/.cache/imago
+    zip_from: int = 256  # levels from this height on are stored as PNGs
+    png_level: int = 1  # compression of the PNGs, 0 to 9
+    max_unreadable: float = 0.01  # larger share of unreadable files is an error
+
+
+@dataclass
+class DrawnPortraitsData(PreparingData):
+    _target_: str = "datamodules.sources.DrawnPortraitsDataModule"
+    count: int = 3000
+    drawing_seed: int = 0
+    size: int = 64  # the faces are drawn at least at this size
+
+
+@dataclass
+class SourceData(PreparingData):
+    """Of ``data=<source>``, besides the options of the source in conf/source_schemas.py."""
+
+    _target_: str = "datamodules.sources.SourceDataModule"
+    path: str | None = None  # the same as root; or a pack that prepare.py made, which is used as it is
+
+
+@dataclass
+class LsunData(SourceData):
+    _target_: str = "datamodules.sources.LsunDataModule"
+    mirror: bool | None = None  # null: as in the paper, all but bedroom and dog
 
 
 # --- callbacks, logger, trainer ---------------------------------------------------------------------------------------
@@ -220,15 +238,20 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="generate_schema", node=GenerateConfig)
+    store.store(name="prepare_schema", node=PrepareConfig)
     for group, option, node in (
         ("model", "pggan", PgganModel),
         ("loss", "wgan_gp", WganGpLoss),
         ("growth", "growth", GrowthConfig),
         ("data", "drawn_portraits", DrawnPortraitsData),
-        ("data", "folder", FolderData),
         ("data", "packed", PackedData),
         ("callbacks", "callbacks", CallbacksConfig),
         ("logger", "logger", LoggerConfig),
         ("trainer", "trainer", TrainerConfig),
     ):
         store.store(group=group, name=f"{option}_schema", node=node)
+    for name, options in (SOURCES | ONLY_TO_PREPARE).items():
+        store.store(group="source", name=f"{name}_schema", node=options)
+    for name, options in SOURCES.items():
+        data = data_schema(options, LsunData if name == "lsun" else SourceData)
+        store.store(group="data", name=f"{name}_schema", node=data)

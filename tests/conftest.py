@@ -67,3 +67,13 @@ def finished_run(train: Callable[..., Finished], tmp_path_factory: pytest.TempPa
     result = train(run_dir)
     assert result.code == 0, result.err
     return run_dir
+
+
+@pytest.fixture(scope="session")
+def contents_of() -> Callable[[Path], dict[str, bytes]]:
+    """All files of a folder: name → bytes."""
+
+    def read(folder: Path) -> dict[str, bytes]:
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    return read

@@ -79,7 +79,7 @@ class Commands:
         self.folder = folder
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(
-            ["pytest", "train", "generate", "commands.train", "lightning_modules.pggan", "training_runs"]
+            ["pytest", "train", "generate", "prepare", "commands.train", "lightning_modules.pggan", "training_runs"]
         )
         self.started = 0
 

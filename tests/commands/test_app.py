@@ -20,7 +20,7 @@ from commands.app import quoted_path
         "plain/path-1.zip",
     ],
 )
-@pytest.mark.parametrize("key", ["run_dir", "data.path", "checkpoint", "out"])
+@pytest.mark.parametrize("key", ["run_dir", "data.path", "source.root", "data.keep", "checkpoint", "out"])
 def test_any_path_reaches_hydra_as_it_was_typed(key, path):
     (override,) = OverridesParser.create().parse_overrides([quoted_path(f"{key}={path}")])
     assert override.key_or_group == key

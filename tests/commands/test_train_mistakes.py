@@ -57,13 +57,13 @@ def test_empty_folder(commands, folder, tmp_path):
 def test_text_file_named_jpg(commands, folder, tmp_path):
     (folder / "notes.jpg").write_text("not a picture\n")
     result = train_on(commands, folder, tmp_path / "run")
-    assert "1 of 1 images cannot be read (notes.jpg" in result.error
+    assert "none of 1 images can be used (notes.jpg" in result.error
 
 
 def test_image_of_one_pixel(commands, folder, tmp_path):
     save_noise(folder / "dot.png", size=1)
     result = train_on(commands, folder, tmp_path / "run")
-    assert "1 of 1 images cannot be read (dot.png" in result.error
+    assert "none of 1 images can be used (dot.png" in result.error
 
 
 def test_few_bad_files_among_good_ones_are_left_out_if_the_user_says_so(commands, folder, tmp_path):
@@ -71,7 +71,7 @@ def test_few_bad_files_among_good_ones_are_left_out_if_the_user_says_so(commands
         save_noise(folder / f"{i}.png")
     (folder / "notes.jpg").write_text("not a picture\n")
     result = train_on(commands, folder, tmp_path / "run")
-    assert "to pack the others, set data.max_unreadable=0.251" in result.error
+    assert "to pack the others, set max_unreadable=0.251" in result.error
     result = train_on(commands, folder, tmp_path / "run", "data.max_unreadable=0.251")
     assert result.code == 0, result.err
 

@@ -1,0 +1,169 @@
+"""Packs, ranks and verifies data sets: what ``prepare.py`` does."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from commands.app import SweepError
+from conf.prepare_schema import PrepareConfig
+from conf.source_schemas import ONLY_TO_PREPARE, SOURCES, DrawnPortraitsOptions
+from datamodules.progress import PreparationProgress
+from datamodules.sources import build_source
+from imago.data import PackedDataset, pack
+from imago.data.pyramid import level_heights
+from imago.data.ranking import keep_best, rank
+from imago.data.sharding import pack_shard
+from imago.data.sources.source import Source, UnreadableImageError
+from imago.errors import UserError
+
+logger = logging.getLogger("imago")
+
+_LOOKED_AT = 9  # images that the resolution is chosen from
+_LARGEST_BY_ITSELF = 1024  # a larger pack must be asked for
+
+
+def prepare(cfg: PrepareConfig) -> None:
+    """Does what ``what`` says.
+
+    Args:
+        cfg: The composed configuration.
+
+    Raises:
+        UserError: A configuration that makes no sense, data that are not there or are damaged.
+    """
+    actions = {"pack": _pack, "rank": _rank, "verify": _verify}
+    if cfg.what not in actions:
+        raise SweepError(f"what={cfg.what}: must be one of {', '.join(actions)}")
+    if len(cfg.base) != 2:
+        raise SweepError(f"base must be [height, width], not {list(cfg.base)}")
+    actions[cfg.what](cfg)
+
+
+def _pack(cfg: PrepareConfig) -> None:
+    source = _source(cfg)
+    out = Path(cfg.out).expanduser()
+    parameters: dict[str, Any] = {
+        "base": (cfg.base[0], cfg.base[1]),
+        "channels": cfg.channels,
+        "zip_from": cfg.zip_from,
+        "crop": cfg.crop,
+        "png_level": cfg.png_level,
+        "resolution": cfg.resolution or suitable_resolution(source, (cfg.base[0], cfg.base[1])),
+    }
+    common: dict[str, Any] = {"max_unreadable": cfg.max_unreadable, "workers": _workers(cfg)}
+    if cfg.shards != 1 and cfg.shard is None:
+        raise SweepError(f"shards={cfg.shards}: say which one, or sweep over them: -m shard=0,1,… shards={cfg.shards}")
+    shard = "" if cfg.shard is None else f", shard {cfg.shard} of {cfg.shards}"
+    with PreparationProgress(f"packing {source.name}{shard}") as progress:
+        packed: PackedDataset | None
+        if cfg.shard is not None:
+            packed = pack_shard(source, out, cfg.shard, cfg.shards, progress=progress, **common, **parameters)
+        else:
+            packed = pack(source, out, progress=progress, **common, **parameters)
+    if packed is not None:
+        _tell(packed)
+
+
+def _tell(packed: PackedDataset) -> None:
+    height, width = packed.extent(packed.resolutions[-1])
+    print(f"{packed.path}: {packed.count:,} images of {height}×{width} and below, from {packed.name}")
+    if packed.label_columns:
+        names = [column.name for column in packed.label_columns]
+        shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        print(f"  labels: {shown}")
+    if packed.landmarks is not None:
+        found = int(np.isfinite(packed.landmarks[:, 0, 0]).sum())
+        print(f"  landmarks: {found:,} images")
+    if packed.unreadable:
+        unreadable = packed.unreadable - packed.skipped
+        print(
+            f"  left out: {packed.skipped:,} skipped, {unreadable:,} unreadable; see {packed.path / 'unreadable.csv'}"
+        )
+    if packed.source == "AlignedFaces":
+        print("  aligned as CelebA-HQ is, without its private networks: CelebA-HQ-like; see docs/celeba_hq.md")
+    print(f"  train on it with: python train.py data=packed data.path={packed.path} resolution={height}")
+
+
+def _rank(cfg: PrepareConfig) -> None:
+    source = _source(cfg, best=False)
+    detector = _detector() if cfg.detect_faces else None
+    with PreparationProgress(f"scoring {source.name}") as progress:
+        table = rank(source, cfg.out, count=cfg.keep_count, detector=detector, workers=_workers(cfg), progress=progress)
+    print(f"{table}: the scores, best first; as a list: source.keep={table}")
+    print(f"{table.parent / 'best.png'}, {table.parent / 'worst.png'}: the best and the worst")
+
+
+def _detector() -> Any:
+    from imago.faces.landmarks import DlibLandmarks, find_predictor
+
+    try:
+        import dlib  # noqa: F401
+
+        find_predictor()
+    except (ImportError, UserError) as error:
+        logger.warning("faces are not looked for (%s); their columns stay empty", error)
+        return None
+    return DlibLandmarks()
+
+
+def _verify(cfg: PrepareConfig) -> None:
+    packed = PackedDataset(cfg.out)
+    packed.verify()
+    print(f"{packed.path}: whole ({packed.count:,} images, checksum {packed.checksum})")
+
+
+def _source(cfg: PrepareConfig, best: bool = True) -> Source:
+    """The source that the configuration describes."""
+    if cfg.source is None:
+        raise SweepError(f"source= is needed: one of {', '.join([*SOURCES, *ONLY_TO_PREPARE])}")
+    options_ = OmegaConf.to_container(cfg.source, resolve=True)
+    assert isinstance(options_, dict)
+    options: dict[str, Any] = {str(key): value for key, value in options_.items()}
+    reader, keep, count = options.pop("reader"), options.pop("keep"), options.pop("keep_best")
+    if not options["root"] and reader != DrawnPortraitsOptions.reader:
+        raise SweepError("source.root is needed: add source.root=… (where the data lie)")
+    source = build_source(reader, options, cfg.channels, keep)
+    if count is None or not best:
+        return source
+    with PreparationProgress(f"scoring {source.name}") as progress:
+        return keep_best(source, count, Path(cfg.out).expanduser().absolute().parent, _workers(cfg), progress)
+
+
+def _workers(cfg: PrepareConfig) -> int:
+    if cfg.workers is not None and cfg.workers < 1:
+        raise SweepError(f"workers={cfg.workers}: must be at least 1")
+    return cfg.workers or len(os.sched_getaffinity(0))
+
+
+def suitable_resolution(source: Source, base: tuple[int, int]) -> int:
+    """The largest height, up to 1024, that most images have without being enlarged; looks at a few of them.
+
+    Args:
+        source: The images.
+        base: ``(H, W)`` of the smallest level.
+
+    Raises:
+        UserError: None of them can be read.
+    """
+    heights = []
+    reasons = []
+    for index in np.unique(np.linspace(0, len(source) - 1, _LOOKED_AT).astype(int)).tolist() if len(source) else []:
+        try:
+            height, width = source.read(index).image.shape[:2]
+        except UnreadableImageError as error:
+            reasons.append(str(error))
+            continue
+        heights.append(min(height, width * base[0] // base[1]))
+    if not heights:
+        why = f" ({'; '.join(reasons[:3])})" if reasons else ""
+        raise UserError(f"{source.name}: cannot tell its resolution{why}; give resolution=…")
+    largest = base[0]
+    while 2 * largest <= min(np.median(heights), _LARGEST_BY_ITSELF):
+        largest *= 2
+    level_heights(largest, base)
+    logger.info("resolution=%d (most images of %s have that and more)", largest, source.name)
+    return largest
