@@ -10,20 +10,24 @@ import torch
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import ConfigCompositionException
+from hydra.errors import ConfigCompositionException, InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
+import train as train_entry
 from commands.app import check_config
 from commands.train import build_module, check_values
 from conf import schemas
+from conf.source_schemas import ONLY_TO_PREPARE, SOURCES
+from imago.data.sources.aligned import AlignedFaces
 from imago.growth import GrowthSchedule
 from imago.losses import AdversarialLoss
 from lightning_modules.adversarial import AdversarialModule
 
 CONF = Path(__file__).parents[1] / "conf"
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and list(folder.glob("*.yaml")))
-OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+ALL_OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+OPTIONS = [(group, option) for group, option in ALL_OPTIONS if group != "source"]  # of train.py
 EXPERIMENTS = [option for group, option in OPTIONS if group == "experiment"]
 
 
@@ -48,7 +52,13 @@ def composed(*overrides, config_name="train"):
 
 def needed(cfg_group, option):
     """What a user must give with an option: where the data is."""
-    return ["data.path=somewhere"] if (cfg_group, option) in {("data", "folder"), ("data", "packed")} else []
+    if cfg_group == "experiment":
+        option = {"pggan_lsun": "lsun", "pggan_celebahq": "celeba_hq", "pggan_cifar10": "cifar10"}.get(option, option)
+    elif cfg_group != "data":
+        return []
+    place = "data.path" if option in ("folder", "packed", "faces") else "data.root"
+    more = ["data.category=cat"] if option == "lsun" else []
+    return [] if option == "drawn_portraits" else [f"{place}=somewhere", *more]
 
 
 FREE_MAPPINGS = {"growth.batch_size", "growth.learning_rate"}  # {height: number}, checked by GrowthSchedule
@@ -82,7 +92,9 @@ def build(cfg):
 
 
 def test_all_groups_are_tested():
-    assert set(GROUPS) == {"callbacks", "data", "experiment", "growth", "logger", "loss", "model", "trainer"}
+    train_groups = {"callbacks", "data", "experiment", "growth", "logger", "loss", "model", "trainer"}
+    assert set(GROUPS) == train_groups | {"source"}
+    assert set(train_entry.GROUPS) == train_groups  # that --help lists
     assert len(OPTIONS) >= 20
 
 
@@ -98,7 +110,7 @@ def test_every_option_composes_with_the_defaults(group, option):
 @pytest.mark.parametrize("option", EXPERIMENTS)
 def test_every_experiment_composes_and_builds(option):
     """With nothing but the place of the data."""
-    cfg = composed(f"experiment={option}", "data.path=somewhere")
+    cfg = composed(f"experiment={option}", *needed("experiment", option))
     check_values(cfg)
     assert_every_node_has_a_schema(cfg)
     schedule, _, module = build(cfg)
@@ -113,14 +125,14 @@ def test_the_defaults_need_nothing():
 
 def test_schemas_are_no_options():
     """A file of each group stands on a schema or on another file; none that a user chooses is called a schema."""
-    for group, option in OPTIONS:
+    for group, option in ALL_OPTIONS:
         assert not option.endswith("_schema")
         defaults = OmegaConf.load(CONF / group / f"{option}.yaml").defaults
         if group != "experiment":
             assert defaults[-1] == "_self_"
-            assert defaults[0].endswith("_schema") or (group, defaults[0]) in OPTIONS
+            assert defaults[0].endswith("_schema") or (group, defaults[0]) in ALL_OPTIONS
     choices = compose("train", return_hydra_config=True).hydra.runtime.choices
-    assert set(GROUPS) <= choices.keys()
+    assert set(GROUPS) - {"source"} <= choices.keys()
     assert not any(str(choice).endswith("_schema") for choice in choices.values())
 
 
@@ -231,6 +243,74 @@ def test_every_schema_names_something_that_takes_its_keys_and_needs_no_others():
         assert required <= fields.keys() | extra, schema
 
 
+# --- sources ----------------------------------------------------------------------------------------------------------
+
+SOURCE_OPTIONS = [option for group, option in ALL_OPTIONS if group == "source"]
+
+
+def test_every_source_is_also_a_data_module():
+    data_options = {option for group, option in OPTIONS if group == "data"}
+    assert set(SOURCE_OPTIONS) == set(SOURCES) | set(ONLY_TO_PREPARE)
+    assert data_options == set(SOURCE_OPTIONS)
+
+
+@pytest.mark.parametrize("option", SOURCE_OPTIONS)
+def test_every_source_composes(option):
+    more = ["source.category=cat"] if option == "lsun" else []
+    cfg = composed(f"source={option}", "source.root=somewhere", "out=here", *more, config_name="prepare")
+    assert_every_node_has_a_schema(cfg)
+    with pytest.raises(ConfigCompositionException):
+        compose("prepare", overrides=[f"source={option}", "source.rooot=somewhere"])
+
+
+def parameters_of(reader):
+    """Of a reader; where it hands options on, those of AlignedFaces besides."""
+    parameters = dict(inspect.signature(get_object(reader)).parameters)
+    if parameters.pop("options", None):
+        parameters |= inspect.signature(AlignedFaces).parameters
+        del parameters["photos"]
+    return parameters
+
+
+@pytest.mark.parametrize("option", SOURCE_OPTIONS)
+def test_options_of_a_source_are_those_of_its_reader_with_the_same_defaults(option):
+    schema = (SOURCES | ONLY_TO_PREPARE)[option]
+    options = plain(OmegaConf.structured(schema(category="x") if option == "lsun" else schema))
+    parameters = parameters_of(options["reader"])
+    ours = {"reader", "keep", "keep_best"} | ({"root"} if option == "drawn_portraits" else set())
+    assert options.keys() - ours == parameters.keys() - {"channels"}
+    for name, value in options.items():
+        if name in ours | {"root", "category"} or (option == "drawn_portraits" and name != "seed"):
+            continue  # what has no default in the reader
+        default = parameters[name].default
+        assert value == (list(default) if isinstance(default, tuple) else default), name
+
+
+def data_module(*overrides):
+    cfg = composed(*overrides)
+    return instantiate(plain(cfg)["data"], resolution=32, base=[4, 4], seed=0, _convert_="all")
+
+
+def test_options_reach_the_reader_or_the_data_module():
+    data = data_module("data=curto", "data.root=a", "data.split=train", "data.mirror=false", "data.png_level=3")
+    assert (data.root, data.mirror, data.png_level) == ("a", False, 3)
+    assert data.reader_options["split"] == "train"
+    assert data.reader_options.keys().isdisjoint({"mirror", "png_level", "keep", "reader", "root"})
+    assert data_module("data=celeba_hq", "data.path=b").root == "b"
+    for overrides, problem in ((["data.root=a", "data.path=b"], "give one of them"), ([], "are needed")):
+        with pytest.raises(InstantiationException, match=problem):
+            data_module("data=celeba", *overrides)
+
+
+def test_lsun_is_mirrored_as_in_the_paper():
+    """Appendix G: 100,000 images a category with mirroring, but all images of bedroom and dog without."""
+    mirrored = {
+        c: data_module("data=lsun", "data.root=a", f"data.category={c}").mirror for c in ("cat", "bedroom", "dog")
+    }
+    assert mirrored == {"cat": True, "bedroom": False, "dog": False}
+    assert data_module("data=lsun", "data.root=a", "data.category=dog", "data.mirror=true").mirror
+
+
 # --- the paper's numbers ----------------------------------------------------------------------------------------------
 
 
@@ -255,6 +335,22 @@ def test_the_papers_run_uses_the_papers_numbers():
     assert (schedule.stabilize_images, schedule.fade_images) == (800_000, 800_000)
     assert schedule.at(0).group_size == 16
     assert schedule.at(13_000_000).group_size == 3
+
+
+def test_the_papers_runs_on_other_data():
+    cfg = composed("experiment=pggan_lsun", *needed("experiment", "pggan_lsun"))
+    schedule, loss, module = build(cfg)
+    assert (cfg.resolution, cfg.total_images, loss.target) == (256, 20_000_000, 1)
+    assert (schedule.stabilize_images, schedule.fade_images) == (800_000, 800_000)
+    assert schedule.batch_sizes == {4: 16, 8: 16, 16: 16, 32: 16, 64: 16, 128: 16, 256: 14}
+    assert [module.generator.feature_maps(level) for level in range(7)] == [512, 512, 512, 512, 256, 128, 64]
+
+    cfg = composed("experiment=pggan_cifar10", *needed("experiment", "pggan_cifar10"))
+    schedule, loss, module = build(cfg)
+    assert (cfg.resolution, cfg.data.mirror, loss.target) == (32, False, 750)
+    assert set(schedule.batch_sizes.values()) == {16}
+    assert [module.generator.feature_maps(level) for level in range(4)] == [512, 512, 512, 256]
+    assert module.ema.decay == 0.999
 
 
 def test_the_model_of_appendix_a2():
