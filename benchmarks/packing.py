@@ -1,0 +1,101 @@
+"""Packing beside plain Pillow: ``python benchmarks/packing.py faces128.zip --resolution 128 --workers 2``.
+
+The reference does with Pillow alone what packing cannot do without: in as many processes, it reads each image, decodes
+it, crops and resizes it to the largest level, reduces it to the levels that are kept as PNGs and encodes these. It
+writes nothing and makes no smaller levels. Both start their processes anew and take turns.
+"""
+
+import argparse
+import io
+import multiprocessing
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from PIL import Image
+
+from imago.data import pack
+from imago.data.pyramid import crop_box, resize
+from imago.data.sources.folder import FolderSource
+from imago.data.sources.subset import Subset
+
+_task: tuple[FolderSource, int, int] | None = None
+
+
+def _start(source: FolderSource, resolution: int, zip_from: int) -> None:
+    global _task
+    _task = source, resolution, zip_from
+
+
+def _plain(index: int) -> int:
+    assert _task is not None
+    source, resolution, zip_from = _task
+    image = Image.open(io.BytesIO(source.tree.read(source.names[index]))).convert("RGB")
+    largest = resize(image.crop(crop_box(image.height, image.width, (4, 4))), resolution, resolution)
+    size = 0
+    height = resolution
+    while height >= zip_from:
+        file = io.BytesIO()
+        largest.reduce(resolution // height).save(file, "PNG", compress_level=1)
+        size += file.tell()
+        height //= 2
+    return size
+
+
+def time_plain(source: FolderSource, count: int, resolution: int, zip_from: int, workers: int) -> float:
+    """Seconds that Pillow takes."""
+    started = time.perf_counter()
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(workers, _start, (source, resolution, zip_from)) as pool:
+        for _ in pool.imap(_plain, range(count), chunksize=max(1, min(32, count // (4 * workers)))):
+            pass
+    return time.perf_counter() - started
+
+
+def time_pack(source: FolderSource, count: int, resolution: int, zip_from: int, workers: int, folder: Path) -> float:
+    """Seconds that packing takes."""
+    out = folder / "pack"
+    started = time.perf_counter()
+    pack(
+        Subset(source, range(count)),
+        out,
+        resolution=resolution,
+        zip_from=zip_from,
+        workers=workers,
+        max_unreadable=1.0,
+    )
+    seconds = time.perf_counter() - started
+    shutil.rmtree(out)
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("images", type=Path, help="a folder or zip of images")
+    parser.add_argument("--resolution", type=int, default=128)
+    parser.add_argument("--zip-from", type=int, default=256)
+    parser.add_argument("--count", type=int, default=4000, help="images a round")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    source = FolderSource(arguments.images)
+    count = min(arguments.count, len(source))
+    options = (source, count, arguments.resolution, arguments.zip_from, arguments.workers)
+    plain, ours = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(arguments.rounds):
+            plain.append(time_plain(*options))
+            ours.append(time_pack(*options, Path(folder)))
+    ratios = [a / b for a, b in zip(plain, ours, strict=True)]
+    print(
+        f"{count} images to {arguments.resolution}², {arguments.workers} processes, {arguments.rounds} rounds, medians:"
+    )
+    print(f"  plain Pillow  {count / statistics.median(plain):8.1f} img/s")
+    print(f"  pack          {count / statistics.median(ours):8.1f} img/s")
+    print(f"  pack / plain  {statistics.median(ratios):8.2f}   ({min(ratios):.2f}–{max(ratios):.2f})")
+
+
+if __name__ == "__main__":
+    main()
