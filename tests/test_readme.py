@@ -1,4 +1,4 @@
-"""Every command that the README shows composes, as a shell and the commands would read it."""
+"""Every command that the README and the documents show composes, as a shell and the commands would read it."""
 
 import re
 import shlex
@@ -12,8 +12,15 @@ from omegaconf import DictConfig, OmegaConf
 from commands.app import check_config, quoted_path
 from conf import schemas
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
-COMMANDS = re.findall(r"^python (train|generate)\.py(.*)$", README, re.MULTILINE)
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMANDS = sorted(
+    {
+        command
+        for path in DOCUMENTS
+        for command in re.findall(r"^python (train|generate|prepare)\.py(.*)$", path.read_text(), re.MULTILINE)
+    }
+)
 
 
 def composed(command: str, text: str) -> DictConfig:
@@ -30,8 +37,9 @@ def composed(command: str, text: str) -> DictConfig:
     return cfg
 
 
-def test_the_readme_shows_commands():
-    assert len(COMMANDS) >= 10
+def test_the_documents_show_commands():
+    assert len(COMMANDS) >= 20
+    assert {command for command, _ in COMMANDS} == {"train", "generate", "prepare"}
 
 
 @pytest.mark.parametrize(("command", "text"), COMMANDS)
