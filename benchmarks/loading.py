@@ -2,7 +2,7 @@
 
 Up to 128² batches are gathered from arrays; the reference decodes the original JPEGs for every sample and resizes
 them, as a loader without a pack does. From 256² on batches are decoded from PNGs; the reference decodes the same PNGs
-and does nothing else, in as many processes. Both take turns.
+and does nothing else, in as many processes as the loader has threads. Both take turns.
 """
 
 import argparse
@@ -30,22 +30,12 @@ from imago.growth import GrowthSchedule
 _png_source: tuple[PackedDataset, int] | None = None
 
 
-def stream(dataset: PackedDataset, resolution: int, batch: int) -> BatchStream:
-    """Batches at one resolution, as training reads them: in random order, half of them mirrored."""
+def rate_of_loading(dataset: PackedDataset, resolution: int, batch: int, threads: int, seconds: float) -> float:
+    """Images per second that come in training's order, half of them mirrored; the first batches do not count."""
     schedule = GrowthSchedule(resolution, resolution, final_images=10**12, batch_size=batch)
-    return BatchStream(dataset, schedule, seed=0)
-
-
-def rate_of_loading(dataset: PackedDataset, resolution: int, batch: int, workers: int, seconds: float) -> float:
-    """Images per second that arrive in the main process; the first batches, which start the workers, do not count."""
-    loader = DataLoader(
-        stream(dataset, resolution, batch),
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=2 if workers else None,
-    )
-    batches: Iterator[object] = iter(loader)
-    for _ in islice(batches, 2 * workers + 1):
+    stream = BatchStream(dataset, schedule, seed=0, threads=threads)
+    batches: Iterator[object] = iter(DataLoader(stream, batch_size=None))
+    for _ in islice(batches, 2 * threads + 2):  # until what was made ahead of the clock is used up
         pass
     count, started = 0, time.perf_counter()
     while time.perf_counter() - started < seconds:
@@ -94,7 +84,7 @@ def main() -> None:
     parser.add_argument("--resolutions", type=int, nargs="+", default=[32, 64, 128])
     parser.add_argument("--count", type=int, default=4000, help="images in the pack")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--workers", type=int, default=2, help="processes from 256² on")
+    parser.add_argument("--threads", type=int, default=2, help="threads, or processes of the reference, from 256² on")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     arguments = parser.parse_args()
@@ -106,13 +96,12 @@ def main() -> None:
         largest = max(arguments.resolutions)
         dataset = pack(Subset(source, range(count)), Path(folder) / "pack", resolution=largest, workers=2)
         for resolution in arguments.resolutions:
-            zipped = f"pixels_{resolution:04d}.zip" in {path.name for path in dataset.path.iterdir()}
             loaded, reference = [], []
             for _ in range(arguments.rounds):
-                workers = arguments.workers if zipped else 0
-                loaded.append(rate_of_loading(dataset, resolution, arguments.batch, workers, arguments.seconds))
-                if zipped:
-                    reference.append(rate_of_pngs(dataset, resolution, workers, arguments.seconds))
+                threads = arguments.threads
+                loaded.append(rate_of_loading(dataset, resolution, arguments.batch, threads, arguments.seconds))
+                if dataset.is_compressed(resolution):
+                    reference.append(rate_of_pngs(dataset, resolution, threads, arguments.seconds))
                 else:
                     reference.append(rate_of_jpegs(source, resolution, arguments.seconds))
             ratios = [a / b for a, b in zip(loaded, reference, strict=True)]

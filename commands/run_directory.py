@@ -32,6 +32,7 @@ _FREE_KEYS = frozenset(
         "data.root",
         "data.cache",
         "data.workers",
+        "data.threads",
         "data.prefetch",
         "data.verify",
         "data.pack_workers",

@@ -77,8 +77,9 @@ class DataConfig:
     _target_: str = MISSING
     channels: int = 3
     mirror: bool | None = True  # flip half of the reals left to right
-    workers: int = 0  # loader processes while training; 0: in the main process
-    prefetch: int = 2  # batches that each loader process keeps ready
+    workers: int = 0  # loader processes while training; 0: none
+    threads: int = 2  # that decode PNGs ahead, in each loader process or in the main one
+    prefetch: int = 2  # batches that are kept ready besides
     verify: bool = True  # compare arrays and labels with their checksums first; PNGs are checked as they are read
 
 

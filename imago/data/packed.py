@@ -164,12 +164,24 @@ class PackedDataset:
             raise UserError(f"{self.path}: holds no resolution {resolution}; it holds {held}")
         return resolution, resolution // self.base[0] * self.base[1]
 
-    def images(self, indices: NDArray[np.int64], resolution: int) -> NDArray[np.uint8]:
+    def is_compressed(self, resolution: int) -> bool:
+        """Whether the images at `resolution` are kept as PNGs, which have to be decoded, rather than as an array."""
+        return resolution in self._zips
+
+    def images(
+        self,
+        indices: NDArray[np.int64],
+        resolution: int,
+        mirrored: NDArray[np.bool_] | None = None,
+        out: NDArray[np.uint8] | None = None,
+    ) -> NDArray[np.uint8]:
         """The images at `indices`, in that order.
 
         Args:
             indices: int64 ``(n,)`` in [0, N).
             resolution: One of `resolutions`.
+            mirrored: ``(n,)``, which of them to mirror left to right; None: none.
+            out: uint8 ``(n, H, W, C)`` to write to; None: new memory.
 
         Returns:
             uint8 ``(n, C, H, W)``, the caller's own. In memory the channels come last, as in the files and as the
@@ -183,14 +195,19 @@ class PackedDataset:
         indices = np.asarray(indices, dtype=np.int64)
         if len(indices) and not (indices.min() >= 0 and indices.max() < self.count):
             raise IndexError(f"indices from {indices.min()} to {indices.max()} into {self.count} images")
-        batch = np.empty((len(indices), height, width, self.channels), dtype=np.uint8)
+        if out is None:
+            out = np.empty((len(indices), height, width, self.channels), dtype=np.uint8)
+        if mirrored is None:
+            mirrored = np.zeros(len(indices), dtype=bool)
         if resolution in self._arrays:
             # The mode only spares a buffered copy; the indices were checked.
-            np.take(self._arrays[resolution], indices, axis=0, out=batch, mode="clip")
+            np.take(self._arrays[resolution], indices, axis=0, out=out, mode="clip")
+            if mirrored.any():
+                _mirror(out, mirrored)
         else:
-            for row, index in zip(batch, indices.tolist(), strict=True):
-                row[...] = self._decode(resolution, index)
-        return batch.transpose(0, 3, 1, 2)
+            for row, index, flipped in zip(out, indices.tolist(), mirrored.tolist(), strict=True):
+                row[...] = self._decode(resolution, index, flipped)
+        return out.transpose(0, 3, 1, 2)
 
     def item_name(self, index: int) -> str:
         """The name of image `index` in the source it was packed from; its number where the pack keeps no names."""
@@ -255,10 +272,13 @@ class PackedDataset:
         text = (self.path / LEFT_OUT).read_text(encoding="utf-8", errors="surrogateescape")
         return [(name, reason) for name, reason in csv.reader(io.StringIO(text, newline=""))][1:]
 
-    def _decode(self, resolution: int, index: int) -> NDArray[np.uint8]:
+    def _decode(self, resolution: int, index: int, mirrored: bool) -> NDArray[np.uint8]:
         archive, name = self._zips[resolution], member_name(index)
         try:
-            image = np.asarray(Image.open(io.BytesIO(self.encoded(index, resolution)), formats=("PNG",)))
+            picture = Image.open(io.BytesIO(self.encoded(index, resolution)), formats=("PNG",))
+            if mirrored:
+                picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)  # type: ignore[assignment]
+            image = np.asarray(picture)
         except (OSError, SyntaxError) as error:
             raise UserError(f"{archive.path}: {name} is damaged ({error}); pack the data again") from error
         image = image.reshape(*image.shape[:2], -1)  # grey comes without its channel axis
@@ -287,6 +307,18 @@ class PackedDataset:
             raise UserError(f"{self.path}: damaged since it was packed: {files}; copy them again or pack again")
         if self.checksum != pack_checksum(_read_description(self.path)):
             raise UserError(f"{self.path}: dataset.json was changed since the data was packed; pack the data again")
+
+
+def _mirror(pixels: NDArray[np.uint8], mirrored: NDArray[np.bool_]) -> None:
+    """Mirrors some of the images ``(n, H, W, C)`` left to right, in place.
+
+    PyTorch's flip of a channels-last tensor moves whole pixels, five times as fast as NumPy's reversed copy.
+    """
+    import torch  # not needed while packing
+
+    rows = np.flatnonzero(mirrored)
+    some = torch.from_numpy(np.take(pixels, rows, axis=0)).permute(0, 3, 1, 2)
+    pixels[rows] = torch.flip(some, [3]).permute(0, 2, 3, 1).numpy()
 
 
 def is_packed(path: Path) -> bool:

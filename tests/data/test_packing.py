@@ -40,6 +40,21 @@ def test_what_is_packed_is_what_is_read(memory_source, tmp_path: Path, channels:
     assert not list(tmp_path.glob("*.lock"))
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_mirrored_images_and_memory_to_write_to(memory_source, tmp_path: Path, channels: int):
+    packed = pack(memory_source(9, channels=channels), tmp_path / "out", resolution=16, channels=channels, zip_from=16)
+    order = np.array([8, 0, 0, 3])
+    mirrored = np.array([True, False, True, True])
+    for resolution in (8, 16):  # an array, and PNGs
+        plain = packed.images(order, resolution)
+        expected = np.where(mirrored[:, None, None, None], plain[..., ::-1], plain)
+        out = np.empty((4, resolution, resolution, channels), dtype=np.uint8)
+        images = packed.images(order, resolution, mirrored, out)
+        assert np.shares_memory(images, out)
+        np.testing.assert_array_equal(images, expected)
+        np.testing.assert_array_equal(packed.images(order, resolution, np.zeros(4, dtype=bool)), plain)
+
+
 def test_not_square(memory_source, tmp_path: Path):
     source = memory_source(5, height=32, width=24)
     packed = pack(source, tmp_path / "out", resolution=32, base=(4, 3), zip_from=16)

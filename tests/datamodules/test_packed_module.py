@@ -1,12 +1,16 @@
 """Batches as a function of images_seen, whoever makes them."""
 
+import threading
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
+from conftest import Blobs
 from torch.utils.data import DataLoader
 
 from datamodules.packed import BatchStream, PackedDataModule
-from imago.data import PackedDataset
+from imago.data import PackedDataset, pack
 from imago.data.sampler import flips, sample_indices
 from imago.errors import UserError
 from imago.growth import GrowthSchedule
@@ -64,6 +68,33 @@ def test_loader_workers_change_nothing(dataset, workers):
     for expected, batch in zip(whole, loader, strict=False):
         assert batch["images_seen"] == expected["images_seen"]
         assert torch.equal(batch["images"], expected["images"])
+
+
+@pytest.fixture(scope="module")
+def compressed(tmp_path_factory):
+    """The blobs with all levels but the smallest as PNGs."""
+    return pack(Blobs(), tmp_path_factory.mktemp("data") / "compressed", resolution=16, zip_from=8)
+
+
+@pytest.mark.parametrize(("threads", "workers"), [(1, 0), (3, 0), (2, 1)])
+def test_decoding_threads_change_nothing(compressed, threads, workers):
+    whole = first(14, compressed, SCHEDULE, seed=0, n_critic=2)
+    stream = BatchStream(compressed, SCHEDULE, 0, n_critic=2, threads=threads)
+    batches = list(islice(DataLoader(stream, batch_size=None, num_workers=workers), 14))
+    assert {batch["images"].shape[-1] for batch in batches} == {4, 8, 16}
+    for expected, batch in zip(whole, batches, strict=True):
+        assert batch["images_seen"] == expected["images_seen"]
+        assert torch.equal(batch["images"], expected["images"])
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
+
+
+def test_an_error_in_a_thread_is_told(compressed, monkeypatch):
+    def damaged(*arguments):
+        raise UserError("img00000001.png is damaged")
+
+    monkeypatch.setattr(compressed, "_decode", damaged)
+    with pytest.raises(UserError, match="is damaged"):
+        first(3, compressed, SCHEDULE, seed=0, images_seen=64, threads=2)
 
 
 def test_mirroring_can_be_turned_off(dataset):

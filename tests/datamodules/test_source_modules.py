@@ -5,10 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from datamodules.packed import mirror_rows
 from datamodules.sources import SourceDataModule, build_source
 from imago.data import pack
 from imago.data.sources.folder import FolderSource
@@ -94,21 +92,6 @@ def test_training_refuses_a_damaged_pack(photos: Path, tmp_path: Path):
     assert unchecked.dataset is not None
     with pytest.raises(UserError, match="is damaged"):  # PNGs are checked as they are read
         unchecked.dataset.images(np.arange(6), 16)
-
-
-@pytest.mark.parametrize("channels", [1, 3, 4])
-def test_mirroring(channels: int):
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (5, 6, 8, channels), dtype=np.uint8)
-    images = pixels.transpose(0, 3, 1, 2)
-    expected = images.copy()
-    flipped = np.array([True, False, False, True, True])
-    expected[flipped] = expected[flipped][..., ::-1]
-    mirror_rows(images, flipped)
-    np.testing.assert_array_equal(images, expected)
-    assert torch.from_numpy(images).is_contiguous(memory_format=torch.channels_last)
-    mirror_rows(images, np.zeros(5, dtype=bool))
-    np.testing.assert_array_equal(images, expected)
 
 
 def test_sources_travel_to_worker_processes(photos: Path):
