@@ -116,6 +116,7 @@ class AlignedOptions(SourceOptions):
     size: int = 1024  # of the crops
     supersample: int = 4096  # of the bilinear transform, before the box filter
     minimum_face: int = 16  # crops of fewer pixels in the photo are skipped
+    framing: str = "celeba_hq"  # or ffhq: where the eyes of 68 landmarks come to lie
     enhance: str | None = None  # "package.module:function" for the photo before anything else: your own networks
     predictor_path: str | None = None  # dlib's 68-point model, where face_recognition_models is not installed
 

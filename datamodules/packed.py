@@ -132,7 +132,9 @@ class PackedDataModule(pl.LightningDataModule):
         super().__init__()
         if workers < 0 or threads < 0 or prefetch < 1:
             given = f"{workers}, {threads}, {prefetch}"
-            raise UserError(f"data.workers must not be negative, nor data.threads, and data.prefetch not below 1: {given}")
+            raise UserError(
+                f"data.workers must not be negative, nor data.threads, and data.prefetch not below 1: {given}"
+            )
         self.resolution = resolution
         self.base = (base[0], base[1])
         self.seed = seed

@@ -230,3 +230,19 @@ def test_dlib_aligns_a_photo_without_annotation_like_its_annotation() -> None:
     assert found.landmarks is not None
     assert exact.landmarks is not None
     assert np.linalg.norm(five_points(found.landmarks) - five_points(exact.landmarks), axis=1).max() < 3
+
+
+def test_framing_moves_the_eyes_as_the_formulas_say() -> None:
+    """Moving the eyes by k of y, from mouth to eyes, leaves the given ones (0.1 − 0.9 k)·|y| above the centre."""
+    portraits = DrawnPortraits(3, 128, seed=3)
+    for index in range(3):
+        five = five_points(portraits.read(index).landmarks)
+        y = five[:2].mean(axis=0) - five[3:].mean(axis=0)
+        across = np.linalg.norm(five[1] - five[0])
+        for framing, k in (("ffhq", 0.0), ("celeba_hq", 0.033)):
+            item = AlignedFaces(portraits, "annotation", framing=framing, **SMALL).read(index)
+            side = max(4.0 * across, 3.6 * (1 + k) * np.linalg.norm(y))
+            expected = 64 * (0.5 - (0.1 - 0.9 * k) * np.linalg.norm(y) / side) - 0.5
+            assert five_points(item.landmarks)[:2, 1].mean() == pytest.approx(expected, abs=1e-3)
+    with pytest.raises(UserError, match="framing='tight': must be one of celeba_hq, ffhq"):
+        AlignedFaces(portraits, "annotation", framing="tight")

@@ -15,11 +15,12 @@ from imago.data.sources.source import Item, SkippedImageError, Source, Unreadabl
 from imago.errors import UserError, first_line
 from imago.faces.alignment import Enhance, align, crop_rectangle
 from imago.faces.landmark_file import LandmarkFile
-from imago.faces.landmarks import DlibLandmarks, Face, choose_faces, five_points
+from imago.faces.landmarks import DlibLandmarks, Face, as_celeba_annotates, choose_faces, five_points
 
+FRAMINGS = ("celeba_hq", "ffhq")
 LANDMARKS = ("auto", "annotation", "dlib", "precomputed")
 
-_VERSION = 1  # raised whenever the same photo and parameters would give another picture
+_VERSION = 2  # raised whenever the same photo and parameters would give another picture
 
 
 class AlignedFaces:
@@ -40,6 +41,9 @@ class AlignedFaces:
         supersample: Side to which the crop is resampled before it is averaged down to `size`, a multiple of it.
         minimum_face: Smallest side of the crop in pixels of the photo, about twice the height of the face; smaller
             ones are left out. The default refuses next to nothing.
+        framing: Where the eyes are, given 68 landmarks. "celeba_hq": where CelebA's annotators would have put them, see
+            :func:`imago.faces.landmarks.as_celeba_annotates`, so that crops are framed as those of CelebA-HQ. "ffhq":
+            the means of their six points, by which FFHQ was aligned.
         enhance: What is done to the crop before it is resampled, see :func:`imago.faces.alignment.align`: a function,
             or its name "package.module:function".
         predictor_path: dlib's 68-point model, for "dlib" and "auto"; by default that of ``face_recognition_models``.
@@ -59,6 +63,7 @@ class AlignedFaces:
         size: int = 1024,
         supersample: int = 4096,
         minimum_face: int = 16,
+        framing: str = "celeba_hq",
         enhance: str | Enhance | None = None,
         predictor_path: str | Path | None = None,
     ) -> None:
@@ -68,6 +73,8 @@ class AlignedFaces:
             raise UserError('landmarks="precomputed" needs a landmarks_file, and nothing else reads one')
         if size < 1 or supersample < size or supersample % size:
             raise UserError(f"supersample={supersample}: must be a multiple of size={size}")
+        if framing not in FRAMINGS:
+            raise UserError(f"framing={framing!r}: must be one of {', '.join(FRAMINGS)}")
         choose_faces([], faces)  # checks the word
         self.photos = photos
         self.name = f"{photos.name} aligned"
@@ -77,6 +84,7 @@ class AlignedFaces:
         self.size = size
         self.supersample = supersample
         self.minimum_face = minimum_face
+        self.framing = framing
         self.enhance = enhance
         self.predictor_path = predictor_path
         if landmarks == "dlib":
@@ -107,6 +115,7 @@ class AlignedFaces:
             "size": self.size,
             "supersample": self.supersample,
             "minimum_face": self.minimum_face,
+            "framing": self.framing,
             "enhance": self._enhance_name,
             "predictor": _model_identity(self.predictor_path),
         }
@@ -175,6 +184,8 @@ class AlignedFaces:
 
     def _cut(self, photo: Item, face: Face, name: str) -> Item:
         points = five_points(face.landmarks)
+        if self.framing == "celeba_hq" and len(face.landmarks) == 68:
+            points = as_celeba_annotates(points)
         if self.file is None and self.landmarks != "dlib" and photo.five_points is not None:
             points = five_points(photo.five_points)  # CelebA's annotation, which the paper aligns by
         try:
