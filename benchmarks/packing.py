@@ -1,18 +1,21 @@
 """Packing beside plain Pillow: ``python benchmarks/packing.py faces128.zip --resolution 128 --workers 2``.
 
-The reference does with Pillow alone what packing cannot do without: in as many processes, it reads each image, decodes
-it, crops and resizes it to the largest level, reduces it to the levels that are kept as PNGs and encodes these. It
-writes nothing and makes no smaller levels. Both start their processes anew and take turns.
+The reference makes the content of the same files with Pillow alone, in as many processes: it reads each image, decodes
+it, crops and resizes it to the largest level, reduces that to the smaller ones, encodes as PNG what is kept as PNG, and
+writes it all to one file a process. It orders, checks, syncs and journals nothing. Both start their processes anew and
+take turns.
 """
 
 import argparse
 import io
 import multiprocessing
+import os
 import shutil
 import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import IO
 
 from PIL import Image
 
@@ -21,37 +24,40 @@ from imago.data.pyramid import crop_box, resize
 from imago.data.sources.folder import FolderSource
 from imago.data.sources.subset import Subset
 
-_task: tuple[FolderSource, int, int] | None = None
+_task: tuple[FolderSource, int, int, IO[bytes]] | None = None
 
 
-def _start(source: FolderSource, resolution: int, zip_from: int) -> None:
+def _start(source: FolderSource, resolution: int, zip_from: int, folder: Path) -> None:
     global _task
-    _task = source, resolution, zip_from
+    _task = source, resolution, zip_from, open(folder / f"plain-{os.getpid()}", "wb")  # noqa: SIM115
 
 
-def _plain(index: int) -> int:
+def _plain(index: int) -> None:
     assert _task is not None
-    source, resolution, zip_from = _task
+    source, resolution, zip_from, out = _task
     image = Image.open(io.BytesIO(source.tree.read(source.names[index]))).convert("RGB")
-    largest = resize(image.crop(crop_box(image.height, image.width, (4, 4))), resolution, resolution)
-    size = 0
-    height = resolution
-    while height >= zip_from:
-        file = io.BytesIO()
-        largest.reduce(resolution // height).save(file, "PNG", compress_level=1)
-        size += file.tell()
-        height //= 2
-    return size
+    level = resize(image.crop(crop_box(image.height, image.width, (4, 4))), resolution, resolution)
+    while True:
+        if level.height >= zip_from:
+            level.save(out, "PNG", compress_level=1)
+        else:
+            out.write(level.tobytes())
+        if level.height == 4:
+            break
+        level = level.reduce(2)
 
 
-def time_plain(source: FolderSource, count: int, resolution: int, zip_from: int, workers: int) -> float:
+def time_plain(source: FolderSource, count: int, resolution: int, zip_from: int, workers: int, folder: Path) -> float:
     """Seconds that Pillow takes."""
     started = time.perf_counter()
     context = multiprocessing.get_context("spawn")
-    with context.Pool(workers, _start, (source, resolution, zip_from)) as pool:
+    with context.Pool(workers, _start, (source, resolution, zip_from, folder)) as pool:
         for _ in pool.imap(_plain, range(count), chunksize=max(1, min(32, count // (4 * workers)))):
             pass
-    return time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    for path in folder.glob("plain-*"):
+        path.unlink()
+    return seconds
 
 
 def time_pack(source: FolderSource, count: int, resolution: int, zip_from: int, workers: int, folder: Path) -> float:
@@ -82,12 +88,12 @@ def main() -> None:
     arguments = parser.parse_args()
     source = FolderSource(arguments.images)
     count = min(arguments.count, len(source))
-    options = (source, count, arguments.resolution, arguments.zip_from, arguments.workers)
     plain, ours = [], []
     with tempfile.TemporaryDirectory() as folder:
+        options = (source, count, arguments.resolution, arguments.zip_from, arguments.workers, Path(folder))
         for _ in range(arguments.rounds):
             plain.append(time_plain(*options))
-            ours.append(time_pack(*options, Path(folder)))
+            ours.append(time_pack(*options))
     ratios = [a / b for a, b in zip(plain, ours, strict=True)]
     print(
         f"{count} images to {arguments.resolution}², {arguments.workers} processes, {arguments.rounds} rounds, medians:"

@@ -10,7 +10,8 @@ from hydra.utils import get_object
 
 from datamodules.packed import PackedDataModule
 from datamodules.progress import PreparationProgress
-from imago.data.packed import PackedDataset, is_packed
+from imago.data.pack_format import is_packed
+from imago.data.packed import PackedDataset
 from imago.data.packing import cached_pack, default_cache
 from imago.data.ranking import keep_best
 from imago.data.sources.drawn import DrawnPortraits

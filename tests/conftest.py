@@ -44,6 +44,12 @@ def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def compressed_blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with all levels but the smallest as PNGs."""
+    return pack(Blobs(), tmp_path_factory.mktemp("data") / "compressed", resolution=16, zip_from=8).path
+
+
+@pytest.fixture(scope="session")
 def commands(tmp_path_factory: pytest.TempPathFactory) -> Commands:
     """Starts commands in processes of their own."""
     return Commands(tmp_path_factory.mktemp("output"))

@@ -27,7 +27,15 @@ import numpy as np
 from imago.atomic import sync_folder
 from imago.data.archives import stored_member, write_directory
 from imago.data.labels import LabelTable
-from imago.data.packed import FORMAT, FORMAT_VERSION, LEFT_OUT, NAMES, file_checksum, member_name, pack_checksum
+from imago.data.pack_format import (
+    FORMAT,
+    FORMAT_VERSION,
+    LEFT_OUT,
+    NAMES,
+    file_checksums,
+    member_name,
+    pack_checksum,
+)
 from imago.data.preparation import Prepared
 from imago.errors import UserError
 
@@ -279,7 +287,7 @@ class PackWriter:
             "skipped": self.skipped,
             "upsampled": self.upsampled,
             "label_columns": [{"name": name, "values": values} for name, values in columns],
-            "checksums": {name: file_checksum(self.folder / name) for name in sorted(names)},
+            "checksums": file_checksums(self.folder, names),
         }
         description["checksum"] = pack_checksum(description)
         temporary = self.folder / "dataset.json.new"

@@ -7,7 +7,6 @@ writes it.
 """
 
 import csv
-import hashlib
 import io
 import json
 import zipfile
@@ -20,12 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imago.data.archives import SharedZip
+from imago.data.pack_format import LEFT_OUT, NAMES, file_checksums, member_name, pack_checksum, read_description
 from imago.errors import UserError
-
-FORMAT = "imago packed data set"
-FORMAT_VERSION = 1
-NAMES = "names.jsonl"
-LEFT_OUT = "unreadable.csv"
 
 
 @dataclass(frozen=True)
@@ -34,11 +29,6 @@ class LabelColumn:
 
     name: str
     values: tuple[str, ...]
-
-
-def member_name(index: int) -> str:
-    """Where image `index` lies in a zip of PNGs: the names that StyleGAN's tools write and read."""
-    return f"{index // 1000:05d}/img{index:08d}.png"
 
 
 class PackedDataset:
@@ -74,7 +64,7 @@ class PackedDataset:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser().absolute()
-        description = _read_description(self.path)
+        description = read_description(self.path)
         try:
             self.name: str = description["name"]
             self.source: str = description["source"]
@@ -297,15 +287,13 @@ class PackedDataset:
         Raises:
             UserError: Names the files that differ.
         """
-        damaged = [
-            name
-            for name, checksum in self._checksums.items()
-            if (zips or not name.endswith(".zip")) and file_checksum(self.path / name) != checksum
-        ]
+        names = [name for name in self._checksums if zips or not name.endswith(".zip")]
+        found = file_checksums(self.path, names)
+        damaged = [name for name in names if found[name] != self._checksums[name]]
         if damaged:
             files = ", ".join(damaged)
             raise UserError(f"{self.path}: damaged since it was packed: {files}; copy them again or pack again")
-        if self.checksum != pack_checksum(_read_description(self.path)):
+        if self.checksum != pack_checksum(read_description(self.path)):
             raise UserError(f"{self.path}: dataset.json was changed since the data was packed; pack the data again")
 
 
@@ -319,44 +307,3 @@ def _mirror(pixels: NDArray[np.uint8], mirrored: NDArray[np.bool_]) -> None:
     rows = np.flatnonzero(mirrored)
     some = torch.from_numpy(np.take(pixels, rows, axis=0)).permute(0, 3, 1, 2)
     pixels[rows] = torch.flip(some, [3]).permute(0, 2, 3, 1).numpy()
-
-
-def is_packed(path: Path) -> bool:
-    """Whether `path` is a folder that :func:`imago.data.packing.pack` made, of whatever format version."""
-    try:
-        description = json.loads((path / "dataset.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(description, dict) and description.get("format") == FORMAT
-
-
-def _read_description(path: Path) -> dict[str, Any]:
-    if not path.is_dir():
-        raise UserError(f"{path}: no such folder; a packed data set is a folder with a dataset.json")
-    try:
-        description = json.loads((path / "dataset.json").read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: not a packed data set: no dataset.json") from error
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path}: not a packed data set: dataset.json cannot be read ({error})") from error
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise UserError(f"{path}: not a packed data set: its dataset.json is of something else")
-    if description.get("version") != FORMAT_VERSION:
-        found = description.get("version")
-        raise UserError(f"{path}: packed in format {found}, this imago reads {FORMAT_VERSION}; pack the data again")
-    return description
-
-
-def file_checksum(path: Path) -> str:
-    """SHA-256 of a file's content, hexadecimal."""
-    digest = hashlib.sha256()  # the processor has instructions for it; twice as fast as BLAKE2b
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def pack_checksum(description: dict[str, Any]) -> str:
-    """Of everything that dataset.json says, the files' checksums included, but for this checksum itself."""
-    content = {key: value for key, value in description.items() if key != "checksum"}
-    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()

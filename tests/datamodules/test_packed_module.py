@@ -6,11 +6,10 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from conftest import Blobs
 from torch.utils.data import DataLoader
 
 from datamodules.packed import BatchStream, PackedDataModule
-from imago.data import PackedDataset, pack
+from imago.data import PackedDataset
 from imago.data.sampler import flips, sample_indices
 from imago.errors import UserError
 from imago.growth import GrowthSchedule
@@ -70,10 +69,9 @@ def test_loader_workers_change_nothing(dataset, workers):
         assert torch.equal(batch["images"], expected["images"])
 
 
-@pytest.fixture(scope="module")
-def compressed(tmp_path_factory):
-    """The blobs with all levels but the smallest as PNGs."""
-    return pack(Blobs(), tmp_path_factory.mktemp("data") / "compressed", resolution=16, zip_from=8)
+@pytest.fixture
+def compressed(compressed_blobs):
+    return PackedDataset(compressed_blobs)
 
 
 @pytest.mark.parametrize(("threads", "workers"), [(1, 0), (3, 0), (2, 1)])
