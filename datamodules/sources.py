@@ -2,6 +2,7 @@
 
 import inspect
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def build_source(
     return source if keep is None else keep_listed(source, keep)
 
 
-class PreparingDataModule(PackedDataModule):
+class PreparingDataModule(PackedDataModule, ABC):
     """A pack that is made on first use, on one process while the others wait.
 
     Args:
@@ -81,9 +82,9 @@ class PreparingDataModule(PackedDataModule):
         self.png_level = png_level
         self.max_unreadable = max_unreadable
 
+    @abstractmethod
     def source(self) -> Source:
         """What to pack."""
-        raise NotImplementedError
 
     def check(self) -> None:
         self.source()

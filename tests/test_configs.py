@@ -2,82 +2,35 @@
 
 import dataclasses
 import inspect
-from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
+from compositions import (
+    ALL_OPTIONS,
+    CONF,
+    EXPERIMENTS,
+    GROUPS,
+    OPTIONS,
+    assert_every_node_has_a_schema,
+    composed,
+    hydra_is_ready,  # noqa: F401 - a fixture
+    needed,
+    plain,
+)
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import ConfigCompositionException, InstantiationException
+from hydra.errors import ConfigCompositionException
 from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 import train as train_entry
 from commands.app import check_config
 from commands.train import build_module, check_values
 from conf import schemas
-from conf.source_schemas import ONLY_TO_PREPARE, SOURCES
-from imago.data.sources.aligned import AlignedFaces
 from imago.growth import GrowthSchedule
 from imago.losses import AdversarialLoss
 from lightning_modules.adversarial import AdversarialModule
-
-CONF = Path(__file__).parents[1] / "conf"
-GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and list(folder.glob("*.yaml")))
-ALL_OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
-OPTIONS = [(group, option) for group, option in ALL_OPTIONS if group != "source"]  # of train.py
-EXPERIMENTS = [option for group, option in OPTIONS if group == "experiment"]
-
-
-@pytest.fixture(autouse=True)
-def _hydra():
-    GlobalHydra.instance().clear()
-    schemas.register()
-    with initialize_config_module("conf", version_base="1.3"):
-        yield
-
-
-def composed(*overrides, config_name="train"):
-    """A configuration as a command gets it, checked as a command checks it."""
-    cfg = compose(config_name, overrides=list(overrides), return_hydra_config=True)
-    HydraConfig.instance().set_config(cfg)
-    OmegaConf.set_struct(cfg, False)
-    del cfg["hydra"]
-    OmegaConf.set_struct(cfg, True)
-    check_config(cfg)
-    return cfg
-
-
-def needed(cfg_group, option):
-    """What a user must give with an option: where the data is."""
-    if cfg_group == "experiment":
-        option = {"pggan_lsun": "lsun", "pggan_celebahq": "celeba_hq", "pggan_cifar10": "cifar10"}.get(option, option)
-    elif cfg_group != "data":
-        return []
-    place = "data.path" if option in ("folder", "packed", "faces") else "data.root"
-    more = ["data.category=cat"] if option == "lsun" else []
-    return [] if option == "drawn_portraits" else [f"{place}=somewhere", *more]
-
-
-FREE_MAPPINGS = {"growth.batch_size", "growth.learning_rate"}  # {height: number}, checked by GrowthSchedule
-
-
-def assert_every_node_has_a_schema(node, name=""):
-    """So a key that no schema has cannot be in any file: OmegaConf refuses it while composing."""
-    if name in FREE_MAPPINGS:
-        return
-    schema = OmegaConf.get_type(node)
-    assert dataclasses.is_dataclass(schema), name
-    assert set(node) <= {field.name for field in dataclasses.fields(schema)}, name
-    for key, value in node.items():
-        if isinstance(value, DictConfig):
-            assert_every_node_has_a_schema(value, f"{name}.{key}".lstrip("."))
-
-
-def plain(cfg):
-    return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 
 
 def build(cfg):
@@ -241,74 +194,6 @@ def test_every_schema_names_something_that_takes_its_keys_and_needs_no_others():
         assert fields.keys() - {"_target_"} <= parameters.keys(), schema
         required = {name for name, p in parameters.items() if p.default is inspect.Parameter.empty}
         assert required <= fields.keys() | extra, schema
-
-
-# --- sources ----------------------------------------------------------------------------------------------------------
-
-SOURCE_OPTIONS = [option for group, option in ALL_OPTIONS if group == "source"]
-
-
-def test_every_source_is_also_a_data_module():
-    data_options = {option for group, option in OPTIONS if group == "data"}
-    assert set(SOURCE_OPTIONS) == set(SOURCES) | set(ONLY_TO_PREPARE)
-    assert data_options == set(SOURCE_OPTIONS)
-
-
-@pytest.mark.parametrize("option", SOURCE_OPTIONS)
-def test_every_source_composes(option):
-    more = ["source.category=cat"] if option == "lsun" else []
-    cfg = composed(f"source={option}", "source.root=somewhere", "out=here", *more, config_name="prepare")
-    assert_every_node_has_a_schema(cfg)
-    with pytest.raises(ConfigCompositionException):
-        compose("prepare", overrides=[f"source={option}", "source.rooot=somewhere"])
-
-
-def parameters_of(reader):
-    """Of a reader; where it hands options on, those of AlignedFaces besides."""
-    parameters = dict(inspect.signature(get_object(reader)).parameters)
-    if parameters.pop("options", None):
-        parameters |= inspect.signature(AlignedFaces).parameters
-        del parameters["photos"]
-    return parameters
-
-
-@pytest.mark.parametrize("option", SOURCE_OPTIONS)
-def test_options_of_a_source_are_those_of_its_reader_with_the_same_defaults(option):
-    schema = (SOURCES | ONLY_TO_PREPARE)[option]
-    options = plain(OmegaConf.structured(schema(category="x") if option == "lsun" else schema))
-    parameters = parameters_of(options["reader"])
-    ours = {"reader", "keep", "keep_best"} | ({"root"} if option == "drawn_portraits" else set())
-    assert options.keys() - ours == parameters.keys() - {"channels"}
-    for name, value in options.items():
-        if name in ours | {"root", "category"} or (option == "drawn_portraits" and name != "seed"):
-            continue  # what has no default in the reader
-        default = parameters[name].default
-        assert value == (list(default) if isinstance(default, tuple) else default), name
-
-
-def data_module(*overrides):
-    cfg = composed(*overrides)
-    return instantiate(plain(cfg)["data"], resolution=32, base=[4, 4], seed=0, _convert_="all")
-
-
-def test_options_reach_the_reader_or_the_data_module():
-    data = data_module("data=curto", "data.root=a", "data.split=train", "data.mirror=false", "data.png_level=3")
-    assert (data.root, data.mirror, data.png_level) == ("a", False, 3)
-    assert data.reader_options["split"] == "train"
-    assert data.reader_options.keys().isdisjoint({"mirror", "png_level", "keep", "reader", "root"})
-    assert data_module("data=celeba_hq", "data.path=b").root == "b"
-    for overrides, problem in ((["data.root=a", "data.path=b"], "give one of them"), ([], "are needed")):
-        with pytest.raises(InstantiationException, match=problem):
-            data_module("data=celeba", *overrides)
-
-
-def test_lsun_is_mirrored_as_in_the_paper():
-    """Appendix G: 100,000 images a category with mirroring, but all images of bedroom and dog without."""
-    mirrored = {
-        c: data_module("data=lsun", "data.root=a", f"data.category={c}").mirror for c in ("cat", "bedroom", "dog")
-    }
-    assert mirrored == {"cat": True, "bedroom": False, "dog": False}
-    assert data_module("data=lsun", "data.root=a", "data.category=dog", "data.mirror=true").mirror
 
 
 # --- the paper's numbers ----------------------------------------------------------------------------------------------

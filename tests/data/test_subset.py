@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from test_packing import Photos
+from test_pack_contents import Photos
 
 from imago.data.sources.source import SkippedImageError
 from imago.data.sources.subset import Subset, keep_listed, keep_names
