@@ -15,7 +15,8 @@ from datamodules.progress import PreparationProgress
 from datamodules.sources import build_source
 from imago.data import PackedDataset, pack
 from imago.data.pyramid import level_heights
-from imago.data.ranking import keep_best, rank
+from imago.data.ranking import rank
+from imago.data.scoring import Scores, keep_best, score
 from imago.data.sharding import pack_shard
 from imago.data.sources.source import Source, UnreadableImageError
 from imago.errors import UserError
@@ -44,8 +45,17 @@ def prepare(cfg: PrepareConfig) -> None:
 
 
 def _pack(cfg: PrepareConfig) -> None:
-    source = _source(cfg)
-    out = Path(cfg.out).expanduser()
+    _check_shard(cfg)
+    source, count = _source(cfg)
+    out = Path(cfg.out).expanduser().absolute()
+    scores_beside = out.with_name(out.name + ".scores")
+    if count is not None:
+        inside = out / "scores"
+        scores = _score(cfg, source, inside if inside.is_dir() else scores_beside)
+        if scores is None:
+            logger.info("all shards must be scored before the best can be packed: then run the same command again")
+            return
+        source = keep_best(source, count, scores, str(out))
     parameters: dict[str, Any] = {
         "base": (cfg.base[0], cfg.base[1]),
         "channels": cfg.channels,
@@ -55,17 +65,38 @@ def _pack(cfg: PrepareConfig) -> None:
         "resolution": cfg.resolution or suitable_resolution(source, (cfg.base[0], cfg.base[1])),
     }
     common: dict[str, Any] = {"max_unreadable": cfg.max_unreadable, "workers": _workers(cfg)}
-    if cfg.shards != 1 and cfg.shard is None:
-        raise SweepError(f"shards={cfg.shards}: say which one, or sweep over them: -m shard=0,1,… shards={cfg.shards}")
-    shard = "" if cfg.shard is None else f", shard {cfg.shard} of {cfg.shards}"
-    with PreparationProgress(f"packing {source.name}{shard}") as progress:
+    with PreparationProgress(f"packing {source.name}{_shard_text(cfg)}") as progress:
         packed: PackedDataset | None
         if cfg.shard is not None:
             packed = pack_shard(source, out, cfg.shard, cfg.shards, progress=progress, **common, **parameters)
         else:
             packed = pack(source, out, progress=progress, **common, **parameters)
     if packed is not None:
+        if scores_beside.is_dir():  # the same command, given again, needs them
+            os.replace(scores_beside, out / "scores")
         _tell(packed)
+
+
+def _check_shard(cfg: PrepareConfig) -> None:
+    if cfg.shards != 1 and cfg.shard is None:
+        raise SweepError(f"shards={cfg.shards}: say which one, or sweep over them: -m shard=0,1,… shards={cfg.shards}")
+
+
+def _shard_text(cfg: PrepareConfig) -> str:
+    return "" if cfg.shard is None else f", shard {cfg.shard} of {cfg.shards}"
+
+
+def _score(cfg: PrepareConfig, source: Source, folder: Path, detector: Any = None) -> Scores | None:
+    with PreparationProgress(f"scoring {source.name}{_shard_text(cfg)}") as progress:
+        return score(
+            source,
+            folder,
+            shard=cfg.shard or 0,
+            shards=cfg.shards,
+            detector=detector,
+            workers=_workers(cfg),
+            progress=progress,
+        )
 
 
 def _tell(packed: PackedDataset) -> None:
@@ -89,10 +120,15 @@ def _tell(packed: PackedDataset) -> None:
 
 
 def _rank(cfg: PrepareConfig) -> None:
-    source = _source(cfg, best=False)
-    detector = _detector() if cfg.detect_faces else None
-    with PreparationProgress(f"scoring {source.name}") as progress:
-        table = rank(source, cfg.out, count=cfg.keep_count, detector=detector, workers=_workers(cfg), progress=progress)
+    _check_shard(cfg)
+    source, count = _source(cfg)
+    out = Path(cfg.out).expanduser().absolute()
+    if out.exists() and not (out.is_dir() and ((out / "scores").is_dir() or not any(out.iterdir()))):
+        raise UserError(f"{out}: exists and is not a ranking; choose another place or move it away")
+    scores = _score(cfg, source, out / "scores", _detector() if cfg.detect_faces else None)
+    if scores is None:
+        return
+    table = rank(source, scores, out, cfg.keep_count or count)
     print(f"{table}: the scores, best first; as a list: source.keep={table}")
     print(f"{table.parent / 'best.png'}, {table.parent / 'worst.png'}: the best and the worst")
 
@@ -116,8 +152,8 @@ def _verify(cfg: PrepareConfig) -> None:
     print(f"{packed.path}: whole ({packed.count:,} images, checksum {packed.checksum})")
 
 
-def _source(cfg: PrepareConfig, best: bool = True) -> Source:
-    """The source that the configuration describes."""
+def _source(cfg: PrepareConfig) -> tuple[Source, int | None]:
+    """The source that the configuration describes, and how many of its images are to be kept, the best."""
     if cfg.source is None:
         raise SweepError(f"source= is needed: one of {', '.join([*SOURCES, *ONLY_TO_PREPARE])}")
     options_ = OmegaConf.to_container(cfg.source, resolve=True)
@@ -126,11 +162,7 @@ def _source(cfg: PrepareConfig, best: bool = True) -> Source:
     reader, keep, count = options.pop("reader"), options.pop("keep"), options.pop("keep_best")
     if not options["root"] and reader != DrawnPortraitsOptions.reader:
         raise SweepError("source.root is needed: add source.root=… (where the data lie)")
-    source = build_source(reader, options, cfg.channels, keep)
-    if count is None or not best:
-        return source
-    with PreparationProgress(f"scoring {source.name}") as progress:
-        return keep_best(source, count, Path(cfg.out).expanduser().absolute().parent, _workers(cfg), progress)
+    return build_source(reader, options, cfg.channels, keep), count
 
 
 def _workers(cfg: PrepareConfig) -> int:

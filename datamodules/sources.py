@@ -1,5 +1,6 @@
 """Data sets as people have them, packed on first use."""
 
+import hashlib
 import inspect
 import os
 from abc import ABC, abstractmethod
@@ -14,7 +15,7 @@ from datamodules.progress import PreparationProgress
 from imago.data.pack_format import is_packed
 from imago.data.packed import PackedDataset
 from imago.data.packing import cached_pack, default_cache
-from imago.data.ranking import keep_best
+from imago.data.scoring import keep_best, score
 from imago.data.sources.drawn import DrawnPortraits
 from imago.data.sources.recipes import ALL_IMAGES
 from imago.data.sources.source import Source
@@ -180,9 +181,13 @@ class SourceDataModule(PreparingDataModule):
     def source(self) -> Source:
         if self.keep_best is None:
             return self._all()
-        with PreparationProgress(f"scoring {self._all().name}") as progress:
-            scores = self.cache or default_cache()
-            return keep_best(self._all(), self.keep_best, scores, self.pack_workers, progress)
+        source = self._all()
+        digest = hashlib.blake2b(source.fingerprint().encode(), digest_size=6).hexdigest()
+        folder = (self.cache or default_cache()) / f"scores-{digest}"
+        with PreparationProgress(f"scoring {source.name}") as progress:
+            scores = score(source, folder, workers=self.pack_workers, progress=progress)
+        assert scores is not None  # there is one shard
+        return keep_best(source, self.keep_best, scores, str(folder))
 
     def open_dataset(self) -> PackedDataset:
         return PackedDataset(Path(self.root).expanduser()) if self.is_packed else super().open_dataset()

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from imago.data.locking import exclusive
 from imago.data.packed import PackedDataset
 from imago.data.packing import Progress, finished_pack, write_pack
 from imago.data.parallel import ordered_map
 from imago.data.preparation import RUN_BYTES, Preparation, Prepared, prepare
 from imago.data.sources.source import Source
-from imago.data.sources.subset import Subset
+from imago.data.sources.subset import part_of
 from imago.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -54,8 +55,7 @@ def pack_shard(
     """
     if not (shards >= 1 and 0 <= shard < shards):
         raise UserError(f"shard={shard} of shards={shards}: shards are numbered from 0 to shards − 1")
-    if len(source) < shards:
-        raise UserError(f"shards={shards}: {source.name} has only {len(source)} entries")
+    parts = [part_of(source, index, shards) for index in range(shards)]
     preparation = Preparation(**parameters)
     out = Path(out).expanduser().absolute()
     folder = out.with_name(out.name + ".shards")
@@ -63,7 +63,6 @@ def pack_shard(
     if finished:
         shutil.rmtree(folder, ignore_errors=True)
         return finished
-    parts = [_part(source, index, shards) for index in range(shards)]
     part = parts[shard]
 
     def prepared(position: int) -> Iterator[Prepared]:
@@ -71,30 +70,30 @@ def pack_shard(
 
     places = [folder / f"{index:05d}-of-{shards:05d}" for index in range(shards)]
     write_pack(part, places[shard], preparation, prepared, len(part), 1.0, progress, part=True)
-    missing = [index for index, place in enumerate(places) if not (place / "dataset.json").is_file()]
-    if missing:
-        logger.info("%s: shard %d is packed; still to come: %s", out, shard, ", ".join(map(str, missing)))
-        return None
-    packs = []
-    for each, place in zip(parts, places, strict=True):
-        found = finished_pack(place, preparation.identity(each))  # made with other parameters: refused
-        assert found is not None
-        packs.append(found)
-    joined = write_pack(
-        source,
-        out,
-        preparation,
-        lambda position: _joined(packs, position),
-        sum(found.count + 1 for found in packs),
-        max_unreadable,
-        progress,
-    )
-    shutil.rmtree(folder, ignore_errors=True)
+    with exclusive(folder.with_name(folder.name + ".lock")):  # the last two to finish may do so together
+        finished = finished_pack(out, preparation.identity(source))
+        if finished:
+            return finished
+        missing = [index for index, place in enumerate(places) if not (place / "dataset.json").is_file()]
+        if missing:
+            logger.info("%s: shard %d is packed; still to come: %s", out, shard, ", ".join(map(str, missing)))
+            return None
+        packs = []
+        for each, place in zip(parts, places, strict=True):
+            found = finished_pack(place, preparation.identity(each))  # made with other parameters: refused
+            assert found is not None
+            packs.append(found)
+        joined = write_pack(
+            source,
+            out,
+            preparation,
+            lambda position: _joined(packs, position),
+            sum(found.count + 1 for found in packs),
+            max_unreadable,
+            progress,
+        )
+        shutil.rmtree(folder, ignore_errors=True)
     return joined
-
-
-def _part(source: Source, shard: int, shards: int) -> Subset:
-    return Subset(source, range(len(source) * shard // shards, len(source) * (shard + 1) // shards))
 
 
 def _joined(packs: list[PackedDataset], position: int) -> Iterator[Prepared]:

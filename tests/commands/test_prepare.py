@@ -192,6 +192,26 @@ def test_the_best_are_kept(prepare, portraits, tmp_path):
     assert "keep_best=0: must be at least 1" in prepare(f"out={tmp_path}", "source.keep_best=0", root=portraits).error
 
 
+def test_shards_score_and_then_pack_the_best(prepare, portraits, tmp_path, contents_of):
+    options = ["source.keep_best=4", "max_unreadable=0.2"]
+    assert prepare(f"out={tmp_path / 'whole'}", *options, root=portraits).code == 0
+    out = tmp_path / "out"
+    sweep = ["shard=0,1", "shards=2", f"hydra.sweep.dir={tmp_path / 'sweep'}", "-m"]
+    for _ in range(2):  # scores, then packs
+        assert not out.exists()
+        result = prepare(f"out={out}", *options, *sweep, root=portraits)
+        assert result.code == 0, result.err
+    whole = contents_of(tmp_path / "whole")
+    packed = contents_of(out)
+    assert {name: packed[name] for name in packed if "/" not in name} == {
+        name: whole[name] for name in whole if "/" not in name
+    }
+    assert not list(tmp_path.glob("out.*"))
+    again = prepare(f"out={tmp_path / 'whole'}", *options, root=portraits)
+    assert again.code == 0, again.err
+    assert contents_of(tmp_path / "whole") == whole
+
+
 def test_faces_of_photos_are_aligned(prepare, portraits, tmp_path):
     options = ["source.size=64", "source.supersample=128", "max_unreadable=0.2"]
     result = prepare(f"out={tmp_path / 'out'}", *options, source="in_the_wild", root=portraits)

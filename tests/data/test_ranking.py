@@ -1,11 +1,12 @@
 import csv
-import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from imago.data.ranking import Scores, keep_best, rank, score
+from imago.data.ranking import rank
+from imago.data.scoring import Scores, keep_best, score
 from imago.data.sources.source import Item, SkippedImageError, UnreadableImageError
 from imago.errors import UserError
 
@@ -48,40 +49,60 @@ class Waves:
         return [Item(image, self.item_name(index))]
 
 
+def scores_of(source: Waves, folder: Path, **options: Any) -> Scores:
+    scores = score(source, folder, **options)
+    assert scores is not None
+    return scores
+
+
 def test_scores_are_of_all_images_in_order(tmp_path: Path):
-    scores = score(Waves(), tmp_path / "scores.jsonl")
+    scores = scores_of(Waves(), tmp_path / "one")
     assert scores.names[:6] == ["wave,0", "wave,1", "wave,2", "wave,4#0", "wave,4#1", "wave,6"]
     assert scores.left_out == [("wave,3", "broken"), ("wave,5", "no face found")]
     assert (scores.entries, len(scores.names), len(scores.hashes)) == (20, 19, 19)
     assert all(len(values) == 19 for values in scores.columns.values())
     assert np.isnan(scores.columns["confidence"]).all()
-    two = score(Waves(), tmp_path / "two.jsonl", workers=2)
+    two = scores_of(Waves(), tmp_path / "two", workers=2)
     assert (two.names, two.hashes) == (scores.names, scores.hashes)
     for column, values in two.columns.items():
         np.testing.assert_array_equal(values, scores.columns[column])
 
 
+def test_shards_score_what_one_process_scores(tmp_path: Path):
+    whole = scores_of(Waves(), tmp_path / "whole")
+    for shard in (2, 0):
+        assert score(Waves(), tmp_path / "out", shard=shard, shards=3) is None
+    joined = scores_of(Waves(), tmp_path / "out", shard=1, shards=3)
+    assert (joined.names, joined.hashes, joined.left_out) == (whole.names, whole.hashes, whole.left_out)
+    np.testing.assert_array_equal(joined.best_first(), whole.best_first())
+    source = Waves()
+    scores_of(source, tmp_path / "out", shard=0, shards=3)
+    assert source.reads == []
+    for shard, shards, message in ((3, 3, "numbered from 0"), (0, 21, "only 20 entries")):
+        with pytest.raises(UserError, match=message):
+            score(Waves(), tmp_path / "out", shard=shard, shards=shards)
+
+
 def test_scoring_goes_on_where_it_stopped(tmp_path: Path):
-    whole = tmp_path / "whole.jsonl"
-    score(Waves(), whole)
+    scores_of(Waves(), tmp_path / "whole")
 
     def stop(done: int, total: int) -> None:
         if done >= 8:
             raise KeyboardInterrupt
 
-    journal = tmp_path / "scores.jsonl"
     with pytest.raises(KeyboardInterrupt):
-        score(Waves(), journal, progress=stop)
+        score(Waves(), tmp_path / "out", progress=stop)
+    journal = tmp_path / "out" / "00000-of-00001.jsonl"
     with open(journal, "ab") as file:
         file.write(b'{"torn')
     source = Waves()
-    score(source, journal)
+    scores_of(source, tmp_path / "out")
     assert min(source.reads) == 8
-    assert journal.read_bytes() == whole.read_bytes()
+    assert journal.read_bytes() == (tmp_path / "whole" / journal.name).read_bytes()
     source.reads.clear()
-    score(source, journal)
+    scores_of(source, tmp_path / "out")
     assert source.reads == []
-    assert len(score(Waves(12), journal).names) == 11  # another source: begun anew
+    assert len(scores_of(Waves(12), tmp_path / "out").names) == 11  # another source: begun anew
 
 
 def test_best_first_is_by_quality_then_by_order():
@@ -94,20 +115,20 @@ def test_best_first_is_by_quality_then_by_order():
 
 def test_keep_best(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     source = Waves()
-    scores = score(source, tmp_path / "s.jsonl")
+    scores = scores_of(source, tmp_path)
     quality = dict(zip(scores.names, scores.columns["quality"], strict=True))
-    kept = keep_best(source, 7, tmp_path)
+    kept = keep_best(source, 7, scores, "scores")
     names = [item.name for index in range(len(kept)) for item in kept.read_all(index)]
     assert sorted(names) == sorted(sorted(quality, key=lambda name: -quality[name])[:7])
     assert names == [name for name in scores.names if name in names]  # in the order of the source
-    assert len(keep_best(source, 100, tmp_path)) == 18
+    assert len(keep_best(source, 100, scores, "scores")) == 18
     assert "only 19 images can be used" in caplog.text
     with pytest.raises(UserError, match="keep_best=0"):
-        keep_best(source, 0, tmp_path)
+        keep_best(source, 0, scores, "scores")
 
 
 def test_table_marks_what_to_keep(tmp_path: Path):
-    table = rank(Waves(), tmp_path / "out", count=5)
+    table = rank(Waves(), scores_of(Waves(), tmp_path), tmp_path, count=5)
     with open(table, newline="") as file:
         rows = list(csv.DictReader(file))
     qualities = [float(row["quality"]) for row in rows]
@@ -122,5 +143,4 @@ def test_table_marks_what_to_keep(tmp_path: Path):
 
 def test_small_images_are_left_out_of_the_ranking(memory_source, tmp_path: Path):
     with pytest.raises(UserError, match="too small to judge"):
-        rank(memory_source(2), tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "scores.jsonl").read_text().splitlines()[0])["faces"] is False
+        score(memory_source(2), tmp_path)

@@ -61,6 +61,17 @@ class Subset:
         return kept
 
 
+def part_of(source: Source, shard: int, shards: int) -> Subset:
+    """One of `shards` runs of consecutive entries, of nearly equal lengths.
+
+    Raises:
+        UserError: There are fewer entries than shards.
+    """
+    if len(source) < shards > 1:
+        raise UserError(f"shards={shards}: {source.name} has only {len(source)} entries")
+    return Subset(source, range(len(source) * shard // shards, len(source) * (shard + 1) // shards))
+
+
 def keep_listed(source: Source, path: str | Path) -> Subset:
     """The entries of a source that a list names.
 
