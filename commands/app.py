@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
@@ -29,6 +28,8 @@ _PATH_KEYS = frozenset({"run_dir", "checkpoint", "out", "hydra.sweep.dir"}) | {
     for group in ("data", "source")
     for key in ("path", "root", "cache", "keep", "landmarks_file", "predictor_path")
 }
+
+_FLAGS = ("-m", "--multirun", "--resolve")
 
 
 def hydra_main(
@@ -61,8 +62,9 @@ def hydra_main(
         try:
             check_config(cfg)
             task(cfg)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+        except RuntimeError as error:
+            # By its name (torch.OutOfMemoryError is a RuntimeError), because not every command needs PyTorch.
+            if type(error).__name__ != "OutOfMemoryError" and "allocate memory" not in str(error):
                 raise
             tell("out of memory; a smaller batch, model.micro_batch or batch_size needs less", error)
             if HydraConfig.get().mode != RunMode.MULTIRUN:
@@ -85,7 +87,8 @@ def hydra_main(
         # Other processes would say everything again.
         level = logging.INFO if os.environ.get("LOCAL_RANK", "0") == "0" else logging.WARNING
         logging.getLogger("imago").setLevel(level)
-        sys.argv[1:] = [quoted_path(argument) for argument in sys.argv[1:]]
+        # Hydra's parser takes flags among the overrides for overrides.
+        sys.argv[1:] = sorted((quoted_path(argument) for argument in sys.argv[1:]), key=lambda word: word not in _FLAGS)
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # hand exceptions to us rather than print them
         if "--help" in sys.argv or "-h" in sys.argv:
             print(describe(f"{config_name}.py", purpose, schema, groups or {}))

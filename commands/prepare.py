@@ -12,12 +12,13 @@ from commands.app import SweepError
 from conf.prepare_schema import PrepareConfig
 from conf.source_schemas import ONLY_TO_PREPARE, SOURCES, DrawnPortraitsOptions
 from datamodules.progress import PreparationProgress
-from datamodules.sources import build_source
 from imago.data import PackedDataset, pack
 from imago.data.pyramid import level_heights
 from imago.data.ranking import rank
 from imago.data.scoring import Scores, keep_best, score
 from imago.data.sharding import pack_shard
+from imago.data.sources.build import build_source
+from imago.data.sources.recipes import CELEBA_HQ_LIKE
 from imago.data.sources.source import Source, UnreadableImageError
 from imago.errors import UserError
 
@@ -115,12 +116,14 @@ def _tell(packed: PackedDataset) -> None:
             f"  left out: {packed.skipped:,} skipped, {unreadable:,} unreadable; see {packed.path / 'unreadable.csv'}"
         )
     if packed.source == "AlignedFaces":
-        print("  aligned as CelebA-HQ is, without its private networks: CelebA-HQ-like; see docs/celeba_hq.md")
+        print(f"  {CELEBA_HQ_LIKE}")
     print(f"  train on it with: python train.py data=packed data.path={packed.path} resolution={height}")
 
 
 def _rank(cfg: PrepareConfig) -> None:
     _check_shard(cfg)
+    if cfg.keep_count is not None and cfg.keep_count < 1:
+        raise SweepError(f"keep_count={cfg.keep_count}: must be at least 1")
     source, count = _source(cfg)
     out = Path(cfg.out).expanduser().absolute()
     if out.exists() and not (out.is_dir() and ((out / "scores").is_dir() or not any(out.iterdir()))):
@@ -181,6 +184,7 @@ def suitable_resolution(source: Source, base: tuple[int, int]) -> int:
     Raises:
         UserError: None of them can be read.
     """
+    level_heights(base[0], base)  # checks it
     heights = []
     reasons = []
     for index in np.unique(np.linspace(0, len(source) - 1, _LOOKED_AT).astype(int)).tolist() if len(source) else []:
@@ -196,6 +200,5 @@ def suitable_resolution(source: Source, base: tuple[int, int]) -> int:
     largest = base[0]
     while 2 * largest <= min(np.median(heights), _LARGEST_BY_ITSELF):
         largest *= 2
-    level_heights(largest, base)
     logger.info("resolution=%d (most images of %s have that and more)", largest, source.name)
     return largest

@@ -2,13 +2,11 @@
 
 import hashlib
 import inspect
+import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-from hydra.utils import get_object
 
 from datamodules.packed import PackedDataModule
 from datamodules.progress import PreparationProgress
@@ -16,39 +14,13 @@ from imago.data.pack_format import is_packed
 from imago.data.packed import PackedDataset
 from imago.data.packing import cached_pack, default_cache
 from imago.data.scoring import keep_best, score
+from imago.data.sources.build import build_source
 from imago.data.sources.drawn import DrawnPortraits
-from imago.data.sources.recipes import ALL_IMAGES
+from imago.data.sources.recipes import ALL_IMAGES, CELEBA_HQ_LIKE
 from imago.data.sources.source import Source
-from imago.data.sources.subset import keep_listed
 from imago.errors import UserError
 
-
-def build_source(
-    reader: str,
-    options: Mapping[str, Any],
-    channels: int = 3,
-    keep: str | None = None,
-) -> Source:
-    """A reader with its options, perhaps only of what a list keeps.
-
-    Args:
-        reader: Its class, "package.module.Class".
-        options: Its arguments.
-        channels: Channels of the images, for readers that decode files.
-        keep: A list of what to keep; see :func:`imago.data.sources.subset.keep_listed`.
-
-    Raises:
-        UserError: The data are not there, or an option is wrong.
-    """
-    make: Callable[..., Source] = get_object(reader)
-    parameters = inspect.signature(make).parameters
-    given = dict(options)
-    if "channels" in parameters:
-        given["channels"] = channels
-    if "root" not in parameters:  # drawn, not read
-        given.pop("root", None)
-    source = make(**given)
-    return source if keep is None else keep_listed(source, keep)
+logger = logging.getLogger("imago")
 
 
 class PreparingDataModule(PackedDataModule, ABC):
@@ -150,9 +122,10 @@ class SourceDataModule(PreparingDataModule):
     ) -> None:
         ours = set(_parameters(PackedDataModule)) | set(_parameters(PreparingDataModule))
         super().__init__(**{name: value for name, value in options.items() if name in ours})
-        if (root is None) == (path is None):
-            problem = "are needed" if root is None else "say the same: give one of them"
-            raise UserError(f"data.root={root} and data.path={path} {problem}; data.root=… is where the data lie")
+        if root is not None and path is not None:
+            raise UserError(f"data.root={root} and data.path={path} say the same: give one of them")
+        if root is None and path is None:
+            raise UserError("data.root is needed: add data.root=… (where the data lie) to the command")
         self.reader = reader
         self.root: str = root or path  # type: ignore[assignment]
         self.keep = keep
@@ -190,7 +163,10 @@ class SourceDataModule(PreparingDataModule):
         return keep_best(source, self.keep_best, scores, str(folder))
 
     def open_dataset(self) -> PackedDataset:
-        return PackedDataset(Path(self.root).expanduser()) if self.is_packed else super().open_dataset()
+        dataset = PackedDataset(Path(self.root).expanduser()) if self.is_packed else super().open_dataset()
+        if dataset.source == "AlignedFaces":
+            logger.info("%s: %s", dataset.name, CELEBA_HQ_LIKE)
+        return dataset
 
 
 class LsunDataModule(SourceDataModule):

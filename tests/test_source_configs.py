@@ -71,7 +71,7 @@ def test_options_reach_the_reader_or_the_data_module():
     assert data.reader_options["split"] == "train"
     assert data.reader_options.keys().isdisjoint({"mirror", "png_level", "keep", "reader", "root"})
     assert data_module("data=celeba_hq", "data.path=b").root == "b"
-    for overrides, problem in ((["data.root=a", "data.path=b"], "give one of them"), ([], "are needed")):
+    for overrides, problem in ((["data.root=a", "data.path=b"], "give one of them"), ([], "data.root is needed")):
         with pytest.raises(InstantiationException, match=problem):
             data_module("data=celeba", *overrides)
 

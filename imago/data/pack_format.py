@@ -25,7 +25,7 @@ def is_packed(path: Path) -> bool:
     """Whether `path` is a folder that :func:`imago.data.packing.pack` made, of whatever format version."""
     try:
         description = json.loads((path / "dataset.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(description, dict) and description.get("format") == FORMAT
 
@@ -42,7 +42,7 @@ def read_description(path: Path) -> dict[str, Any]:
         description = json.loads((path / "dataset.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: not a packed data set: no dataset.json") from error
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path}: not a packed data set: dataset.json cannot be read ({error})") from error
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise UserError(f"{path}: not a packed data set: its dataset.json is of something else")

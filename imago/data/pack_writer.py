@@ -5,8 +5,6 @@ Pixels are appended to the files of the pack; from time to time the files are sy
 line. All names are within a ``.partial`` folder, and ``dataset.json`` is the last file written to it.
 """
 
-import csv
-import io
 import json
 import logging
 import os
@@ -37,6 +35,7 @@ from imago.data.pack_format import (
     pack_checksum,
 )
 from imago.data.preparation import Prepared
+from imago.data.tables import table_text
 from imago.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -251,10 +250,8 @@ class PackWriter:
 
     def write_left_out(self) -> Path:
         """Writes the list of entries without an image and returns where it is."""
-        table = io.StringIO()
-        csv.writer(table, lineterminator="\n").writerows([("name", "reason"), *self.left_out])
         path = self.folder / LEFT_OUT
-        write_durably(path, [table.getvalue().encode("utf-8", "surrogateescape")])
+        write_durably(path, [table_text([("name", "reason"), *self.left_out])])
         return path
 
     def finish(self, about: dict[str, Any]) -> None:

@@ -6,7 +6,6 @@ the source), and ``labels.npy`` and ``landmarks.npy`` where labels and landmarks
 writes it.
 """
 
-import csv
 import io
 import json
 import zipfile
@@ -20,6 +19,7 @@ from PIL import Image
 
 from imago.data.archives import SharedZip
 from imago.data.pack_format import LEFT_OUT, NAMES, file_checksums, member_name, pack_checksum, read_description
+from imago.data.tables import read_table
 from imago.errors import UserError
 
 
@@ -215,7 +215,7 @@ class PackedDataset:
 
     def _read_names(self) -> list[str]:
         try:
-            names = [json.loads(line) for line in (self.path / NAMES).read_text().splitlines()]
+            names = [json.loads(line) for line in (self.path / NAMES).read_bytes().splitlines()]
         except ValueError as error:
             raise UserError(f"{self.path / NAMES}: damaged ({error}); copy it again or pack the data again") from error
         if len(names) != self.count:
@@ -259,8 +259,7 @@ class PackedDataset:
         """Name and reason of the entries of the source that gave no image."""
         if LEFT_OUT not in self._checksums:
             return []
-        text = (self.path / LEFT_OUT).read_text(encoding="utf-8", errors="surrogateescape")
-        return [(name, reason) for name, reason in csv.reader(io.StringIO(text, newline=""))][1:]
+        return [(name, reason) for name, reason in read_table(self.path / LEFT_OUT)[1:]]
 
     def _decode(self, resolution: int, index: int, mirrored: bool) -> NDArray[np.uint8]:
         archive, name = self._zips[resolution], member_name(index)

@@ -23,6 +23,8 @@ from imago.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+_CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
+
 Progress = Callable[[int, int], None]
 
 
@@ -68,8 +70,10 @@ def pack(
         UserError: Invalid parameters, `out` holds something else, too many unreadable entries, a full disk.
     """
     preparation = Preparation(resolution, base, channels, zip_from, crop, png_level)
-    if workers < 1 or not 0 <= max_unreadable <= 1:
-        raise UserError(f"{workers=}, {max_unreadable=}: need at least one worker and a share from 0 to 1")
+    if workers < 1:
+        raise UserError(f"workers={workers}: must be at least 1")
+    if not 0 <= max_unreadable <= 1:
+        raise UserError(f"max_unreadable={max_unreadable}: is a share, from 0 to 1")
 
     def prepared(position: int) -> Iterator[Prepared]:
         runs = preparation.runs(range(position, len(source)))
@@ -150,8 +154,9 @@ def _told_errors(out: Path, partial: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             problem = f"the disk is full ({error.strerror}); what was done is kept in {partial}"
             raise UserError(f"{out}: {problem}: free some space and run again") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise UserError(f"{out}: cannot be written ({error.strerror})") from error
+        if error.errno in _CANNOT_WRITE:
+            where = f"{out}: " if error.filename in (None, str(out)) else f"{out}: {error.filename} "
+            raise UserError(f"{where}cannot be written ({error.strerror})") from error
         raise
 
 

@@ -32,6 +32,8 @@ class Preparation:
         level_heights(self.resolution, self.base)
         if self.channels not in (1, 3, 4):
             raise UserError(f"channels={self.channels}: must be 1 (grey), 3 (RGB) or 4 (RGBA)")
+        if self.zip_from < 1:
+            raise UserError(f"zip_from={self.zip_from}: must be the height from which levels are stored as PNGs")
         if self.crop not in CROPS:
             raise UserError(f"crop={self.crop!r}: must be one of {', '.join(CROPS)}")
         if not 0 <= self.png_level <= 9:

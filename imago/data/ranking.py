@@ -1,6 +1,5 @@
 """Ranks the images of a source by their scores: a table to choose by, and sheets of the best and the worst."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from imago.data.near_duplicates import near_duplicates
 from imago.data.scoring import HASH, Scores
 from imago.data.sources.source import Source, read_all
 from imago.data.sources.subset import entry_name
+from imago.data.tables import table_text
 
 _NEAR = 2  # bits of 64 in which the hashes of near-duplicates may differ
 _SHEET = 40  # images on a contact sheet
@@ -34,23 +34,24 @@ def rank(source: Source, scores: Scores, out: Path, count: int | None = None) ->
     order = scores.best_first().tolist()
     better = _better_near_duplicates(scores, order)
     kept = 0
-    with atomic_path(out / "scores.csv") as path, open(path, "w", encoding="utf-8", newline="") as file:
-        file.reconfigure(errors="surrogateescape")
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["rank", "name", "keep", *scores.columns, HASH, "near_duplicate_of"])
-        for position, index in enumerate(order):
-            keep = index not in better and (count is None or kept < count)
-            kept += keep
-            numbers = [_text(values[index]) for values in scores.columns.values()]
-            original = scores.names[better[index]] if index in better else ""
-            row = [position + 1, scores.names[index], int(keep), *numbers, scores.hashes[index], original]
-            table.writerow(row)
+    rows = [["rank", "name", "keep", *scores.columns, HASH, "near_duplicate_of"]]
+    for position, index in enumerate(order):
+        keep = index not in better and (count is None or kept < count)
+        kept += keep
+        numbers = [_text(values[index]) for values in scores.columns.values()]
+        original = scores.names[better[index]] if index in better else ""
+        rows.append([str(position + 1), scores.names[index], str(int(keep)), *numbers, scores.hashes[index], original])
+    _write(out / "scores.csv", rows)
     _write_sheets(source, scores, order, out)
+    (out / "unreadable.csv").unlink(missing_ok=True)  # of an earlier call
     if scores.left_out:
-        with atomic_path(out / "unreadable.csv") as path, open(path, "w", encoding="utf-8", newline="") as file:
-            file.reconfigure(errors="surrogateescape")
-            csv.writer(file, lineterminator="\n").writerows([("name", "reason"), *scores.left_out])
+        _write(out / "unreadable.csv", [["name", "reason"], *map(list, scores.left_out)])
     return out / "scores.csv"
+
+
+def _write(path: Path, rows: list[list[str]]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(table_text(rows))
 
 
 def _text(value: float) -> str:

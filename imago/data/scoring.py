@@ -94,7 +94,7 @@ def score(
         The scores of all images, or None while other shards are not finished.
 
     Raises:
-        UserError: No image can be read, a worker died, there is no such shard.
+        UserError: No image can be read, a worker died, there is no such shard, `folder` holds scores of another source.
     """
     parts = [part_of(source, index, shards) for index in range(shards)]
     if not 0 <= shard < shards:
@@ -133,12 +133,12 @@ def _score_part(
     workers: int,
     progress: Progress | None,
 ) -> None:
-    """Completes a journal; it is begun anew where it is another source's."""
+    """Completes a journal."""
     whole, records = _records(journal, identity)
     if whole:
         os.truncate(journal, whole)
     else:
-        journal.write_bytes(json.dumps(identity).encode() + b"\n")
+        journal.write_bytes(json.dumps(identity).encode() + b"\n")  # new, or killed within its first line
     done = sum(record["entries"] for record in records)
     runs = [range(first, min(first + _RUN, len(part))) for first in range(done, len(part), _RUN)]
     try:
@@ -154,7 +154,11 @@ def _score_part(
 
 
 def _records(journal: Path, identity: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
-    """How many bytes of a journal are whole lines, and its records; (0, []) where it is missing or another source's."""
+    """How many bytes of a journal are whole lines, and its records; (0, []) where it is missing.
+
+    Raises:
+        UserError: It holds the scores of another source.
+    """
     whole, records = 0, []
     if journal.exists():
         with open(journal, "rb") as file:
@@ -163,8 +167,13 @@ def _records(journal: Path, identity: dict[str, Any]) -> tuple[int, list[dict[st
                     record = json.loads(line) if line.endswith(b"\n") else None
                 except ValueError:
                     record = None
-                if record is None or (whole == 0 and record != identity):
+                if record is None:
                     break
+                if whole == 0 and record != identity:
+                    raise UserError(
+                        f"{journal.parent}: holds scores of another source, or made with other options; choose another "
+                        "place or delete it"
+                    )
                 if whole:
                     records.append(record)
                 whole += len(line)

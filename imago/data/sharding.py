@@ -69,6 +69,8 @@ def pack_shard(
         return ordered_map(prepare, (part, preparation), preparation.runs(range(position, len(part))), workers)
 
     places = [folder / f"{index:05d}-of-{shards:05d}" for index in range(shards)]
+    for each, place in zip(parts, places, strict=True):
+        finished_pack(place, preparation.identity(each))  # refuses shards made with other parameters
     write_pack(part, places[shard], preparation, prepared, len(part), 1.0, progress, part=True)
     with exclusive(folder.with_name(folder.name + ".lock")):  # the last two to finish may do so together
         finished = finished_pack(out, preparation.identity(source))
@@ -80,7 +82,7 @@ def pack_shard(
             return None
         packs = []
         for each, place in zip(parts, places, strict=True):
-            found = finished_pack(place, preparation.identity(each))  # made with other parameters: refused
+            found = finished_pack(place, preparation.identity(each))
             assert found is not None
             packs.append(found)
         joined = write_pack(

@@ -67,7 +67,7 @@ def test_a_list_filters_the_pack(prepare, tmp_path):
 def test_shards_make_the_pack_of_one_process(prepare, tmp_path, contents_of):
     assert prepare(f"out={tmp_path / 'whole'}", "max_unreadable=0.2").code == 0
     sweep = f"hydra.sweep.dir={tmp_path / 'sweep'}"
-    result = prepare(f"out={tmp_path / 'out'}", "max_unreadable=0.2", "shard=0,1,2", "shards=3", sweep, "-m")
+    result = prepare(f"out={tmp_path / 'out'}", "max_unreadable=0.2", "-m", "shard=0,1,2", "shards=3", sweep)
     assert result.code == 0, result.err
     assert result.out.count("9 images") == 1
     assert contents_of(tmp_path / "out") == contents_of(tmp_path / "whole")
@@ -90,6 +90,12 @@ def test_mistakes_are_one_line(prepare, photos, tmp_path):
     assert "unknown key 'resolutoin'" in error("resolutoin=16")
     assert "valid here: " in error("source.rot=x")
     assert "workers=0: must be at least 1" in error("workers=0")
+    assert "base=(0, 4): must be two positive numbers" in error("base=[0,4]")
+    assert "base=(4, 0): must be two positive numbers" in error("base=[4,0]")
+    assert "max_unreadable=2.0: is a share" in error("max_unreadable=2")
+    assert "zip_from=-1" in error("zip_from=-1")
+    assert "keep_count=0: must be at least 1" in error("what=rank", "keep_count=0")
+    assert "img_celeba/" in error(source="celeba_hq_recipe")
     assert "not packed" in error("what=verify") or "no such folder" in error("what=verify")
     assert "category is needed" in error(source="lsun")
     assert "expected" in error(source="celeba")  # which shows the layout
@@ -180,6 +186,9 @@ def test_rank_makes_a_table_that_filters(prepare, portraits, tmp_path):
     assert set(PackedDataset(tmp_path / "out").names) == kept
     before = table.read_bytes()
     assert prepare(f"out={tmp_path / 'rank'}", "what=rank", root=portraits).code == 0
+    assert table.read_bytes() == before
+    other = prepare(f"out={tmp_path / 'rank'}", "what=rank", "source.minimum_side=9", root=portraits)
+    assert "holds scores of another source" in other.error
     assert table.read_bytes() == before
 
 

@@ -166,7 +166,7 @@ def test_labels_of_stylegan_tools(photo_folder: Path, tmp_path: Path):
     assert source.read(source.names.index("3.png")).labels == {"label_0": "0.5", "label_1": "1"}
     (photo_folder / "dataset.json").write_text('{"labels": null}')
     assert FolderSource(photo_folder).read(0).labels is None
-    for broken in ('{"labels": [1]}', '{"labels"', '{"labels": [["a.png", "cat"]]}'):
+    for broken in ('{"labels": [1]}', '{"labels"', '{"labels": [["a.png", "cat"]]}', "[" * 200_000):
         (photo_folder / "dataset.json").write_text(broken)
         with pytest.raises(UserError, match="not StyleGAN labels"):
             FolderSource(photo_folder)

@@ -25,7 +25,7 @@ class Photos:
         return f"photos {self.count}"
 
     def item_name(self, index: int) -> str:
-        return f"{index}\n\udcff,.jpg"  # names hold anything that a file system allows
+        return f"{index}\n\r\udcff\u2028\x1c,.jpg"  # names hold anything that a file system allows
 
     def read(self, index: int) -> Item:
         return self.read_all(index)[0]
@@ -40,11 +40,12 @@ class Photos:
 def test_entries_of_several_items_and_their_names(tmp_path: Path):
     packed = pack(Photos(), tmp_path / "out", resolution=16, max_unreadable=0)
     assert [int(image[0, 0, 0]) for image in packed.images(np.arange(6), 16)] == [1, 2, 2, 4, 5, 5]
-    expected = [f"{entry}\n\udcff,.jpg#{k}" for entry, k in ((1, 0), (2, 0), (2, 1), (4, 0), (5, 0), (5, 1))]
+    name = Photos().item_name
+    expected = [f"{name(entry)}#{k}" for entry, k in ((1, 0), (2, 0), (2, 1), (4, 0), (5, 0), (5, 1))]
     assert packed.names == expected
     assert packed.item_name(2) == expected[2]
     assert (packed.count, packed.unreadable, packed.skipped) == (6, 3, 3)
-    assert packed.left_out() == [(f"{entry}\n\udcff,.jpg", "no face found") for entry in (0, 3, 6)]
+    assert packed.left_out() == [(name(entry), "no face found") for entry in (0, 3, 6)]
     assert packed.label_texts(3) == {"entry": "4"}
     packed.verify()
 

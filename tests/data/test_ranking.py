@@ -102,7 +102,8 @@ def test_scoring_goes_on_where_it_stopped(tmp_path: Path):
     source.reads.clear()
     scores_of(source, tmp_path / "out")
     assert source.reads == []
-    assert len(scores_of(Waves(12), tmp_path / "out").names) == 11  # another source: begun anew
+    with pytest.raises(UserError, match="holds scores of another source"):
+        score(Waves(12), tmp_path / "out")
 
 
 def test_best_first_is_by_quality_then_by_order():

@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_pack_contents import Photos
 
 from imago.data import pack, pack_writer
 from imago.data.sharding import pack_shard
@@ -66,8 +67,11 @@ def test_mistakes(source, tmp_path: Path):
     with pytest.raises(UserError, match="only 101 entries"):
         pack_shard(source, tmp_path / "out", 0, 102, **PARAMETERS)
     pack_shard(source, tmp_path / "out", 0, 2, resolution=8)
-    with pytest.raises(UserError, match="resolution=8"):
-        pack_shard(source, tmp_path / "out", 0, 2, **PARAMETERS)
+    source.reads.clear()
+    for shard in (0, 1):
+        with pytest.raises(UserError, match="00000-of-00002: already holds a pack made with resolution=8"):
+            pack_shard(source, tmp_path / "out", shard, 2, **PARAMETERS)
+    assert source.reads == []  # told before the work
     pack_shard(source, tmp_path / "few", 0, 2, **PARAMETERS)
     with pytest.raises(UserError, match="3 of 101 images cannot be read"):
         pack_shard(source, tmp_path / "few", 1, 2, **PARAMETERS)
@@ -79,4 +83,12 @@ def test_a_shard_may_be_without_images(memory_source, tmp_path: Path, contents):
     whole = pack(source, tmp_path / "whole", max_unreadable=0.5, **PARAMETERS)
     for shard in (0, 1):
         pack_shard(source, tmp_path / "out", shard, 2, max_unreadable=0.5, **PARAMETERS)
+    assert contents(tmp_path / "out") == contents(whole.path)
+
+
+def test_names_that_hold_anything(tmp_path: Path, contents):
+    """Photos has names with line breaks and bytes that are no UTF-8, entries of several items and skipped ones."""
+    whole = pack(Photos(), tmp_path / "whole", resolution=16)
+    for shard in (1, 0):
+        pack_shard(Photos(), tmp_path / "out", shard, 2, resolution=16)
     assert contents(tmp_path / "out") == contents(whole.path)

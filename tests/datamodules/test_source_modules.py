@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules.sources import SourceDataModule, build_source
+from datamodules.sources import SourceDataModule
 from imago.data import pack
+from imago.data.sources.build import build_source
 from imago.data.sources.folder import FolderSource
 from imago.errors import UserError
 

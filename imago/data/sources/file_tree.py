@@ -14,7 +14,7 @@ from imago.errors import UserError
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
-_LARGEST_FILE = 1 << 30  # bytes; a member that claims more is a mistake or an attack
+_LARGEST_FILE = 1 << 28  # bytes; a picture that claims more is a mistake or an attack
 
 # A damaged member, no permission, a vanished file, an encrypted member, an unknown compression, its decoder.
 _READING_ERRORS = (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, zlib.error, EOFError, KeyError)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from imago.data.labels import NamedLabels
 from imago.data.sources.file_tree import IMAGE_ENDINGS, FileTree
 from imago.data.sources.image_files import ImageFileSource
-from imago.errors import UserError
+from imago.errors import UserError, first_line
 
 LABEL_FILE = "dataset.json"
 
@@ -69,9 +69,11 @@ def _stylegan_labels(tree: FileTree) -> NamedLabels | None:
         labels = NamedLabels()
         for name, value in pairs:
             labels.add(str(name).replace("\\", "/"), _columns(value))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         where = tree.where(LABEL_FILE)
-        raise UserError(f'{where}: not StyleGAN labels ({error}); expected {{"labels": [[name, label], …]}}') from error
+        raise UserError(
+            f'{where}: not StyleGAN labels ({first_line(error)}); expected {{"labels": [[name, label], …]}}'
+        ) from error
     return labels
 
 

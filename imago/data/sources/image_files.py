@@ -65,6 +65,7 @@ class ImageFileSource:
         self.label_rows = labels
         self.label_key = label_key or file_of
         self.parameters = parameters or {}
+        self._fingerprint: str | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -79,6 +80,11 @@ class ImageFileSource:
         The path is not part of it: a moved zip is the same source. The files of a folder are not read, so a copy
         that does not keep their times is another source.
         """
+        if self._fingerprint is None:  # a look at every file: once is enough
+            self._fingerprint = self._made_fingerprint()
+        return self._fingerprint
+
+    def _made_fingerprint(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
         parameters = {"channels": self.channels, "background": self.background, "minimum_side": self.minimum_side}
         digest.update(json.dumps({**parameters, **self.parameters}, sort_keys=True).encode())

@@ -16,7 +16,9 @@ from imago.data.sources.ffhq import FFHQ
 from imago.data.sources.file_tree import FileTree
 from imago.data.sources.folder import FolderSource
 from imago.data.sources.lsun import LSUN
+from imago.errors import UserError
 
+CELEBA_HQ_LIKE = "aligned as CelebA-HQ is, without its private networks: CelebA-HQ-like; see docs/celeba_hq.md"
 ALL_IMAGES = ("bedroom", "dog")  # categories of LSUN of which the paper used all images, and did not mirror them
 PAPER_IMAGES = 100_000  # of the other categories
 
@@ -49,12 +51,14 @@ def celeba_hq_recipe(root: str | Path, **options: Any) -> AlignedFaces:
     Raises:
         UserError: The data are not there, or an option is wrong.
     """
-    photos = FFHQ(root, variant="in_the_wild") if _is_ffhq(root) else CelebA(root, variant="in_the_wild")
+    if FileTree(root).has("ffhq-dataset-v2.json"):
+        return AlignedFaces(FFHQ(root, variant="in_the_wild"), **options)
+    try:
+        photos = CelebA(root, variant="in_the_wild")
+    except UserError as error:
+        celeba, ffhq = "img_celeba/ and list_landmarks_celeba.txt", "in-the-wild-images/ and ffhq-dataset-v2.json"
+        raise UserError(f"{root}: nothing for CelebA-HQ's recipe; expected {celeba}, or {ffhq} ({error})") from error
     return AlignedFaces(photos, **options)
-
-
-def _is_ffhq(root: str | Path) -> bool:
-    return FileTree(root).has("ffhq-dataset-v2.json")
 
 
 def lsun_of_the_paper(

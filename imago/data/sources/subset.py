@@ -1,12 +1,12 @@
 """Parts of a source: the entries that a list keeps, or a range of them."""
 
-import csv
 import hashlib
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from imago.data.sources.source import Item, SkippedImageError, Source, read_all
+from imago.data.tables import read_table
 from imago.errors import UserError
 
 
@@ -122,13 +122,14 @@ def entry_name(item_name: str) -> str:
 
 def read_keep_list(path: Path) -> list[str]:
     """The names of a list; see :func:`keep_listed`."""
-    try:
-        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     if path.suffix.lower() != ".csv":
-        return [line for line in text.split("\n") if line.strip()]
-    rows = csv.DictReader(text.splitlines(keepends=True))
-    if rows.fieldnames is None or "name" not in rows.fieldnames:
+        try:
+            text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        return [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
+    header, *rows = read_table(path) or [[]]
+    if "name" not in header:
         raise UserError(f'{path}: a CSV that lists what to keep needs a column "name"; one name a line needs .txt')
-    return [row["name"] for row in rows if (row.get("keep", "1") or "").strip().lower() not in ("", "0", "no", "false")]
+    named = [dict(zip(header, row, strict=False)) for row in rows]
+    return [row["name"] for row in named if row.get("keep", "1").strip().lower() not in ("", "0", "no", "false")]
