@@ -77,6 +77,22 @@ def time_pack(source: FolderSource, count: int, resolution: int, zip_from: int, 
     return seconds
 
 
+def print_png_levels(source: FolderSource, resolution: int, levels: list[int]) -> None:
+    """Time and size of an image as PNG, means over ten images."""
+    images = []
+    for index in range(min(10, len(source))):
+        image = Image.fromarray(source.read(index).image)
+        images.append(resize(image.crop(crop_box(image.height, image.width, (4, 4))), resolution, resolution))
+    for level in levels:
+        size, started = 0, time.perf_counter()
+        for image in images:
+            file = io.BytesIO()
+            image.save(file, "PNG", compress_level=level)
+            size += file.tell()
+        milliseconds = 1000 * (time.perf_counter() - started) / len(images)
+        print(f"PNG level {level}: {milliseconds:.0f} ms, {size / len(images) / 1e6:.2f} MB")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("images", type=Path, help="a folder or zip of images")
@@ -85,8 +101,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=4000, help="images a round")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--png-levels", type=int, nargs="*", default=[], help="only time these levels of compression")
     arguments = parser.parse_args()
     source = FolderSource(arguments.images)
+    if arguments.png_levels:
+        print_png_levels(source, arguments.resolution, arguments.png_levels)
+        return
     count = min(arguments.count, len(source))
     plain, ours = [], []
     with tempfile.TemporaryDirectory() as folder:

@@ -37,7 +37,7 @@ class PrepareConfig:
     zip_from: int = 256
 
     # Compression of the PNGs, 0 to 9. Level 0: half the time of 1, three times the space; 6: four times the time, a
-    # sixth less space.
+    # tenth less space.
     png_level: int = 1
 
     # A larger share of unreadable images is an error; fewer are left out and listed in unreadable.csv.
