@@ -151,6 +151,9 @@ def _score_part(
                     progress(done, len(part))
     except BrokenProcessPool as error:
         raise UserError(f"{journal}: a worker process died (out of memory?); run again with fewer") from error
+    except OSError as error:
+        problem = f"cannot be written ({error.strerror}); what was done is kept"
+        raise UserError(f"{journal}: {problem}: free some space and run again") from error
 
 
 def _records(journal: Path, identity: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:

@@ -1,4 +1,6 @@
 import csv
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +106,20 @@ def test_scoring_goes_on_where_it_stopped(tmp_path: Path):
     assert source.reads == []
     with pytest.raises(UserError, match="holds scores of another source"):
         score(Waves(12), tmp_path / "out")
+
+
+def test_a_full_disk_is_told_and_costs_nothing(tmp_path: Path):
+    scores_of(Waves(), tmp_path / "whole")
+
+    def full(done: int, total: int) -> None:
+        if done >= 8:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(UserError, match=r"jsonl: cannot be written \(No space left on device\); what was done is kept"):
+        score(Waves(), tmp_path / "out", progress=full)
+    scores_of(Waves(), tmp_path / "out")
+    name = "00000-of-00001.jsonl"
+    assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_best_first_is_by_quality_then_by_order():
