@@ -9,6 +9,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -112,7 +113,11 @@ def _exit_with_parent(folder: Path) -> None:
     with suppress(OSError):
         if parent is not None:
             parent.join()
-            shutil.rmtree(folder, ignore_errors=True)
+            for _ in range(20):  # others may still be writing there
+                shutil.rmtree(folder, ignore_errors=True)
+                if not folder.exists():
+                    break
+                time.sleep(0.05)
             os._exit(1)
 
 
