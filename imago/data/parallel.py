@@ -5,7 +5,7 @@ import mmap
 import multiprocessing
 import os
 import pickle
-import shutil
+import secrets
 import signal
 import tempfile
 import threading
@@ -51,9 +51,9 @@ def ordered_map(
         return
     # Spawned: a fork of a process with threads (as training has) may deadlock.
     context = multiprocessing.get_context("spawn")
-    folder = Path(tempfile.mkdtemp(prefix="imago-", dir=_shared_folder()))
+    place = _shared_folder() / f"imago-{os.getpid()}-{secrets.token_hex(4)}"  # and a number: files of results
     try:
-        with ProcessPoolExecutor(min(workers, len(runs)), context, _start_worker, (function, task, folder)) as pool:
+        with ProcessPoolExecutor(min(workers, len(runs)), context, _start_worker, (function, task, place)) as pool:
             waiting: deque[Future[Any]] = deque()
             try:
                 for run in runs:
@@ -65,16 +65,21 @@ def ordered_map(
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(place)
 
 
-def _shared_folder() -> Path | None:
-    """Memory that all processes see; None (the usual temporary folder) where there is little of it."""
+def _shared_folder() -> Path:
+    """Memory that all processes see, or the usual temporary folder where there is little of it."""
     with suppress(OSError):
         status = os.statvfs(_SHARED)
         if status.f_bavail * status.f_frsize >= _SHARED_FREE and os.access(_SHARED, os.W_OK):
             return _SHARED
-    return None
+    return Path(tempfile.gettempdir())
+
+
+def _remove(place: Path) -> None:
+    for path in place.parent.glob(f"{place.name}-*"):
+        path.unlink(missing_ok=True)
 
 
 # --- in a worker ------------------------------------------------------------------------------------------------------
@@ -84,7 +89,7 @@ def _shared_folder() -> Path | None:
 class _Job:
     function: Callable[[Any, range], Any]
     task: Any
-    folder: Path  # for results
+    place: Path  # for results: the beginning of their files' names
 
 
 @dataclass(frozen=True)
@@ -100,24 +105,21 @@ _job: _Job | None = None
 _numbers = itertools.count()
 
 
-def _start_worker(function: Callable[[Any, range], Any], task: Any, folder: Path) -> None:
+def _start_worker(function: Callable[[Any, range], Any], task: Any, place: Path) -> None:
     global _job
-    _job = _Job(function, task, folder)
+    _job = _Job(function, task, place)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends this one
-    threading.Thread(target=_exit_with_parent, args=(folder,), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(place,), daemon=True).start()
 
 
-def _exit_with_parent(folder: Path) -> None:
+def _exit_with_parent(place: Path) -> None:
     """A killed parent cannot end its workers, which would wait for work forever, nor clear up."""
     parent = multiprocessing.parent_process()
     with suppress(OSError):
         if parent is not None:
             parent.join()
-            for _ in range(20):  # others may still be writing there
-                shutil.rmtree(folder, ignore_errors=True)
-                if not folder.exists():
-                    break
-                time.sleep(0.05)
+            time.sleep(0.2)  # until the other workers have noticed, too, and write no more
+            _remove(place)
             os._exit(1)
 
 
@@ -130,9 +132,11 @@ def _work(run: range) -> Any:
     sizes = [array.nbytes for array in arrays]
     if sum(sizes) < _LARGE:
         return result
-    path = _job.folder / f"{os.getpid()}-{next(_numbers)}"
+    path = _job.place.with_name(f"{_job.place.name}-{os.getpid()}-{next(_numbers)}")
     try:
-        with open(path, "wb", buffering=0) as file:
+        # For the eyes of this user only, and never through a link that somebody else has put there.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "wb", buffering=0) as file:
             for array in arrays:
                 if file.write(array) != array.nbytes:
                     raise OSError("no space")
