@@ -5,7 +5,6 @@ import logging
 import math
 import os
 from array import array
-from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imago.data.locking import exclusive
+from imago.data.packing import Progress
 from imago.data.parallel import ordered_map
 from imago.data.quality import QUALITY_VERSION, SMALLEST_SIDE, score_image
 from imago.data.sources.source import Source, UnreadableImageError, read_all
@@ -23,8 +23,6 @@ from imago.errors import UserError
 from imago.faces.landmarks import Face, LandmarkDetector
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
 
 _RUN = 8  # entries that a process scores at once
 HASH = "perceptual_hash"  # the one score that is not a number

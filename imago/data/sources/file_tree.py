@@ -98,19 +98,6 @@ class FileTree:
             return name in self._zip.archive.NameToInfo
         return (self.path / name).is_file()
 
-    def folder(self, *candidates: str) -> str | None:
-        """The first of these folders within the tree that holds something; "" is the tree itself."""
-        for below in candidates:
-            if self._zip and any(name.startswith(below) for name in self._zip.archive.namelist()):
-                return below
-            if not self._zip and (self.path / below).is_dir():
-                return below
-        return None
-
-    def find(self, *candidates: str) -> str | None:
-        """The first of these files that the tree holds."""
-        return next((name for name in candidates if self.has(name)), None)
-
     def stamp(self, name: str) -> list[str | int]:
         """What changes when the file does: its name, size and CRC (zip) or time of change (folder)."""
         if self._zip:

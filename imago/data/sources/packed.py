@@ -38,9 +38,8 @@ class PackedSource:
         return hashlib.blake2b(f"packed/{self.dataset.checksum}".encode(), digest_size=16).hexdigest()
 
     def item_name(self, index: int) -> str:
-        """The name that the image had in its source, where the pack keeps it; otherwise its number."""
-        named = getattr(self.dataset, "item_name", None)
-        return str(named(index)) if named else f"{index:08d}"
+        """See :meth:`imago.data.packed.PackedDataset.item_name`."""
+        return self.dataset.item_name(index)
 
     def read(self, index: int) -> Item:
         """One image; see :meth:`imago.data.sources.source.Source.read`."""
@@ -49,11 +48,7 @@ class PackedSource:
             image = pack.images(np.array([index]), pack.resolutions[-1])[0].transpose(1, 2, 0)
         except UserError as error:  # one damaged PNG
             raise UnreadableImageError(str(error), name) from error
-        labels = None
-        if pack.labels is not None:
-            codes = zip(pack.label_columns, pack.labels[index].tolist(), strict=True)
-            labels = {column.name: column.values[code] if code >= 0 else "" for column, code in codes}
         landmarks = None
         if pack.landmarks is not None and not np.isnan(pack.landmarks[index]).any():
             landmarks = np.array(pack.landmarks[index])
-        return Item(np.ascontiguousarray(image), name, labels, landmarks)
+        return Item(np.ascontiguousarray(image), name, pack.label_texts(index), landmarks)

@@ -83,22 +83,15 @@ class Source(Protocol):
         ...
 
 
-class GroupSource(Source, Protocol):
-    """A source whose entries may hold several items each, such as photos with several faces.
-
-    The length, the names and the indices are those of the entries; :meth:`read` gives the first item of one.
-    """
-
-    def read_all(self, index: int) -> list[Item]:
-        """All items of the entry at `index`, in a fixed order; at least one.
-
-        Raises:
-            UnreadableImageError: There are none that can be used.
-        """
-        ...
-
-
 def read_all(source: Source, index: int) -> list[Item]:
-    """All items of the entry at `index` of any source."""
+    """All items of the entry at `index`, at least one, in a fixed order.
+
+    A source whose entries may hold several items, such as photos with several faces, has a method ``read_all(index)``
+    that gives a list of them; its length, names and indices are those of the entries, and ``read`` gives the first item
+    of one. Any other source has one item an entry.
+
+    Raises:
+        UnreadableImageError: There are none that can be used.
+    """
     together: Callable[[int], list[Item]] | None = getattr(source, "read_all", None)
     return together(index) if together is not None else [source.read(index)]
