@@ -1,5 +1,7 @@
 """What a feature extractor is."""
 
+import hashlib
+from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
@@ -40,3 +42,9 @@ class FeatureExtractor(Protocol):
             UserError: The network has none (`has_logits` is false).
         """
         ...
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file of weights, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
