@@ -17,7 +17,6 @@ from imago.metrics.features.face import FaceFeatures, find_face_model
 from imago.metrics.kernel import kernel_distance
 from imago.metrics.resizing import resize
 
-dlib = pytest.importorskip("dlib")
 if importlib.util.find_spec("face_recognition_models") is None:
     pytest.skip("face_recognition_models is not installed", allow_module_level=True)
 
@@ -34,13 +33,16 @@ def portraits(count, size, first=0):
 
 
 def test_embeddings_are_dlibs_own_of_the_chips(extractor):
-    images = portraits(3, 150)  # as large as chips: nothing is resized
+    dlib = pytest.importorskip("dlib")
+    noise = torch.randint(0, 256, (2, 3, 150, 150), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = torch.cat([portraits(3, 150), noise])  # as large as chips: nothing is resized
     model = dlib.face_recognition_model_v1(str(find_face_model()))
     expected = [np.array(model.compute_face_descriptor(image.permute(1, 2, 0).numpy().copy())) for image in images]
     features = extractor(images)
     assert features.dtype == torch.float32
-    assert features.shape == (3, extractor.size)
-    np.testing.assert_array_equal(features, np.array(expected, dtype=np.float32))
+    assert features.shape == (5, extractor.size)
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(features, expected, atol=2e-6)
 
 
 def test_images_of_any_size_are_brought_to_chips(extractor):
@@ -56,13 +58,8 @@ def test_images_of_any_size_are_brought_to_chips(extractor):
 
 def test_batches_do_not_matter(extractor):
     images = portraits(4, 64)
-    assert torch.equal(torch.cat([extractor(images[:1]), extractor(images[1:])]), extractor(images))
-
-
-@pytest.mark.slow
-def test_processes_do_not_matter(extractor):
-    images = portraits(5, 64)
-    assert torch.equal(FaceFeatures(workers=2)(images), extractor(images))
+    parts = torch.cat([extractor(images[:1]), extractor(images[1:])])
+    torch.testing.assert_close(parts, extractor(images), atol=1e-6, rtol=0)
 
 
 def test_a_portrait_is_nearer_to_itself_at_another_size_than_to_others(extractor):
@@ -84,22 +81,21 @@ def test_real_faces_are_nearer_to_real_faces_than_drawn_ones_are(extractor):
 def test_mistakes_are_told(extractor, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no such file; expected dlib's"):
         FaceFeatures(tmp_path / "model.dat")
-    (tmp_path / "model.dat").write_bytes(b"something else")
-    with pytest.raises(UserError, match="not dlib's face recognition model"):
-        FaceFeatures(tmp_path / "model.dat")
+    model = find_face_model().read_bytes()
+    other = find_face_model().with_name("shape_predictor_5_face_landmarks.dat").read_bytes()
+    for content in (b"", b"something else", model[:1_000_000], model.replace(b"fc_2", b"fc_1"), other):
+        (tmp_path / "model.dat").write_bytes(content)
+        with pytest.raises(UserError, match=r"model.dat: not dlib's face recognition model"):
+            FaceFeatures(tmp_path / "model.dat")
     with pytest.raises(UserError, match="resize='nearest'"):
         FaceFeatures(resize="nearest")
-    with pytest.raises(UserError, match="workers=0"):
-        FaceFeatures(workers=0)
     with pytest.raises(UserError, match="uint8"):
         extractor(torch.zeros(1, 3, 64, 64))
     with pytest.raises(UserError, match="no logits"):
         extractor.features_and_logits(portraits(1, 64))
     monkeypatch.setattr(face.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match=r"dlib is needed.*imago\[faces\]"):
-        FaceFeatures()
     with pytest.raises(MissingDependencyError, match=r"face_recognition_models.*imago\[faces\]"):
-        find_face_model()
+        FaceFeatures()
 
 
 def test_it_is_built_by_its_name():
