@@ -14,8 +14,8 @@ from imago.errors import UserError
 
 PATCH = 7
 
-# Blocks of descriptors are joined until they have as many rows: few enough to pass over again and again (77 MB each).
-BLOCK_ROWS = 1 << 17
+# Blocks of descriptors are joined until they have as many rows: few enough to pass over again and again (19 MB each).
+BLOCK_ROWS = 1 << 15
 _READ_ROWS = 1 << 14  # 10 MB
 
 

@@ -37,8 +37,9 @@ _SIDES = ("real", "fake")
 _PURPOSE = "sliced_wasserstein"
 
 _PIECE_PIXELS = {"cpu": 1 << 18, "cuda": 1 << 24}  # of the images whose pyramids are made at once
-_PROJECTION_BYTES = 1 << 30  # of both sets' projections on the directions that are dealt with at once
-_PROJECTION_ROWS = 1 << 14  # a product's share of descriptors, 10 MB: it is read from the cache
+_DIRECTIONS = 64  # that are dealt with at once, or as many as their projections fit into:
+_PROJECTION_BYTES = 1 << 30
+_PROJECTION_ROWS = 1 << 11  # descriptors in one product, 1.2 MB: they stay in the cache
 _DIFFERENCE_NUMBERS = 1 << 16
 
 
@@ -72,11 +73,13 @@ class SlicedWasserstein(Metric):
     """:func:`sliced_wasserstein` of images that come in batches, in any order, in one process or several.
 
     An image's patches lie where its index in its set says, so the result does not depend on batches and processes (up
-    to rounding). Descriptors are kept in `memory` bytes, beyond that in temporary files without names (see
-    :class:`~imago.metrics.descriptors.DescriptorFile`): 75 KB per image and level whatever the resolution, 17 GB for
-    the 2 × 16,384 images and 7 levels of 1024². Together with 1 GiB for projections, and a few images' pyramids,
-    `memory` bounds what a process takes. With several processes there are no files, because torchmetrics gathers all
-    descriptors in the memory of each; each process needs an image of both sets.
+    to rounding). Descriptors take 75 KB per image and level whatever the resolution, 17 GB for the 2 × 16,384 images
+    and 7 levels of 1024². They are kept in `memory` bytes, and beyond that in temporary files without names (see
+    :class:`~imago.metrics.descriptors.DescriptorFile`). A process takes these `memory` bytes, 1 GiB for projections,
+    and at most 0.5 GB for what has not come into a file yet and the pyramids of a few images.
+
+    With several processes there are no files, because torchmetrics gathers all descriptors in the memory of each, which
+    takes three times their size; each process needs an image of both sets.
 
     Args:
         seed: See :func:`sliced_wasserstein`, also for the next three.
@@ -150,15 +153,18 @@ class SlicedWasserstein(Metric):
         Raises:
             UserError: No images, or not as many of both sets.
         """
-        if self._shape is None:
+        rows, others = (self._rows(f"{side}_{self._sizes[0][0]}") if self._shape else 0 for side in _SIDES)
+        if not rows and not others:
             raise UserError("no images: the sliced Wasserstein distance needs real and generated ones")
-        real, fake = (self._rows(f"{side}_{self._sizes[0][0]}") // self.patches for side in _SIDES)
-        if real != fake:
+        if rows != others:
+            real, fake = rows // self.patches, others // self.patches
             raise UserError(f"{real} real and {fake} generated images: this metric needs as many of both")
         directions = _unit_directions(self.seed, self.directions, _CHANNELS * PATCH**2)
+        together = min(self.directions, _DIRECTIONS, max(1, _PROJECTION_BYTES // (2 * 4 * rows)))
+        projections = torch.empty(2, together, rows, device=self.device)  # for every level again: fresh memory is slow
         distances: dict[int | str, float] = {}
         for height, _ in self._sizes:
-            distances[height] = 1e3 * self._distance(height, directions)
+            distances[height] = 1e3 * self._distance(height, directions, projections)
         return {**distances, "avg": sum(distances.values()) / len(distances)}
 
     def reset(self) -> None:
@@ -226,14 +232,14 @@ class SlicedWasserstein(Metric):
         if name in self._files:
             yield from self._files[name].blocks()
 
-    def _distance(self, height: int, directions: NDArray[np.float64]) -> float:
+    def _distance(self, height: int, directions: NDArray[np.float64], projections: Tensor) -> float:
+        """A level's distance; `projections` ``(2, k, rows)`` are space for k directions at once."""
+        together, rows = projections.shape[1:]
         names = [f"{side}_{height}" for side in _SIDES]
         rows = self._rows(names[0])
         # Descriptors are normalised by the directions: x ↦ (x − mean) / std is one scale and one shift per channel.
         weights, shifts = zip(*(self._normalised(name, rows, directions) for name in names), strict=True)
         shift = shifts[0] - shifts[1]
-        together = min(len(directions), max(1, _PROJECTION_BYTES // (2 * 4 * rows)))
-        projections = torch.empty(2, together, rows, device=self.device)
         distances = _distances_by_numpy if self.device.type == "cpu" else _distances_by_torch
         total = 0.0
         with _full_precision(self.device):

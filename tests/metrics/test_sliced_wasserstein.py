@@ -299,6 +299,23 @@ def test_two_processes_are_as_one(small_blocks):
     assert metric._rows("real_64") == 16 * 20  # after it, each process has its own again
 
 
+def process(rank, folder, expected):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    metric = SlicedWasserstein(patches=20, directions=32, memory=0)
+    for real, seed in ((True, 1), (False, 2)):
+        in_parts(metric, images(seed), real, [(start, start + 4) for start in range(4 * rank, 32, 8)])
+    np.testing.assert_allclose(values(metric.compute()), expected, rtol=2e-6)
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.ddp
+def test_two_real_processes_are_as_one(tmp_path):
+    expected = values(sliced_wasserstein(images(1), images(2), patches=20, directions=32))
+    torch.multiprocessing.spawn(process, (str(tmp_path), expected), nprocs=2)
+
+
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 
@@ -326,8 +343,13 @@ def test_mistaken_settings_are_refused():
         SlicedWasserstein(smallest=6)
     with pytest.raises(UserError, match="directions=0"):
         SlicedWasserstein(directions=0)
-    with pytest.raises(UserError, match="no images"):
-        SlicedWasserstein().compute()
+    for reset_real in (True, False):
+        metric = SlicedWasserstein(reset_real=reset_real)
+        metric.update(images(1, 4), 0, real=False)
+        metric.reset()
+        for empty in (metric, SlicedWasserstein()):
+            with pytest.raises(UserError, match="no images"):
+                empty.compute()
 
 
 def test_images_of_a_patch_are_enough_if_asked_for():
