@@ -192,6 +192,7 @@ class SlicedWasserstein(Metric):
                     self.add_state(f"{name}_sums", sums, dist_reduce_fx="sum")
 
     def _state(self, name: str) -> Tensor | list[Tensor]:
+        """A state as it is now: torchmetrics empties lists in place. Descriptors are a tensor while gathered."""
         state = getattr(self, name)
         return list(state) if isinstance(state, list) else state
 
@@ -209,7 +210,9 @@ class SlicedWasserstein(Metric):
         joined = torch.cat(blocks[len(blocks) - small :])
         del blocks[len(blocks) - small :]
         if self._bytes() + joined.nbytes > self.memory and not self._several_processes():
-            self._files.setdefault(name, DescriptorFile(joined.shape[1])).append(joined)
+            if name not in self._files:
+                self._files[name] = DescriptorFile(joined.shape[1])
+            self._files[name].append(joined)
         else:
             blocks.append(joined)
 
@@ -223,7 +226,7 @@ class SlicedWasserstein(Metric):
 
     def _rows(self, name: str) -> int:
         state = self._state(name)
-        in_memory = sum(map(len, state)) if isinstance(state, list) else len(state)  # a tensor once gathered
+        in_memory = sum(map(len, state)) if isinstance(state, list) else len(state)
         return in_memory + (self._files[name].rows if name in self._files else 0)
 
     def _blocks(self, name: str) -> Iterator[Tensor]:
@@ -236,7 +239,6 @@ class SlicedWasserstein(Metric):
         """A level's distance; `projections` ``(2, k, rows)`` are space for k directions at once."""
         together, rows = projections.shape[1:]
         names = [f"{side}_{height}" for side in _SIDES]
-        rows = self._rows(names[0])
         # Descriptors are normalised by the directions: x ↦ (x − mean) / std is one scale and one shift per channel.
         weights, shifts = zip(*(self._normalised(name, rows, directions) for name in names), strict=True)
         shift = shifts[0] - shifts[1]
