@@ -15,6 +15,8 @@ from omegaconf.errors import MissingMandatoryValue
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from commands.checkpoints import run_of
+from commands.devices import find_device
 from conf.generate_schema import GenerateConfig
 from imago import __version__
 from imago.errors import UserError
@@ -73,7 +75,7 @@ def generate(cfg: GenerateConfig) -> list[Path]:
             memory runs out or a file cannot be written.
     """
     _check(cfg)
-    device = _device(cfg.device)
+    device = find_device(cfg.device)
     checkpoint = Path(cfg.checkpoint).expanduser()
     loaded = load_generator(checkpoint, device=device)
     out = Path(cfg.out).expanduser() if cfg.out else _default_folder(checkpoint, loaded.images_seen)
@@ -221,27 +223,7 @@ def _names_of(cfg: GenerateConfig) -> str:
 
 def _default_folder(checkpoint: Path, images_seen: int) -> Path:
     """``generated/<images seen>`` in the run: pictures of an earlier state are not replaced by those of a later one."""
-    run = checkpoint if checkpoint.is_dir() else checkpoint.parent
-    if run.name in ("checkpoints", "generators"):
-        run = run.parent
-    return run / "generated" / f"{images_seen:09d}"
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if device is None or device.type not in available:
-        raise UserError(f"device={name} is unknown; choose auto, cpu, cuda, cuda:1 … or mps")
-    if (device.index or 0) >= available[device.type]:
-        raise UserError(f"device={name} is not available on this machine; choose auto or cpu")
-    return device
+    return run_of(checkpoint) / "generated" / f"{images_seen:09d}"
 
 
 def _resolution(cfg: GenerateConfig, loaded: LoadedGenerator) -> int:

@@ -115,6 +115,26 @@ def load_generator(path: str | Path, device: str | torch.device = "cpu") -> Load
         raise UserError(f"{path}: the network in it cannot be built: {first_line(error)}") from error
 
 
+def read_description(path: str | Path) -> dict[str, Any]:
+    """What a generator's file says about it (see :func:`describe_generator`), without building the network.
+
+    Raises:
+        UserError: There is no such file, it is damaged, or it is not imago's.
+    """
+    path = find_generator(path)
+    if path.suffix == ".ckpt":
+        description = load_checkpoint(path).get("description")
+    else:
+        try:
+            with safe_open(path, framework="pt") as file:
+                description = json.loads((file.metadata() or {}).get("imago", "null"))
+        except (SafetensorError, OSError, json.JSONDecodeError) as error:
+            raise UserError(f"{path}: not a whole .safetensors file ({first_line(error)})") from error
+    if not isinstance(description, dict) or not {"config", "resolution", "images_seen"} <= description.keys():
+        raise UserError(f"{path}: not written by imago: nothing in it says how to build a network")
+    return description
+
+
 def find_generator(path: str | Path) -> Path:
     """The file that a user means: a file as it is, a run directory's newest generator or checkpoint.
 
