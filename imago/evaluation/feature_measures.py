@@ -1,0 +1,281 @@
+"""Measures of features: Fréchet and kernel distance, Inception score, precision and recall, memorisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from imago.data.packed import PackedDataset
+from imago.distributed import gathered_in_order
+from imago.errors import UserError
+from imago.evaluation.image_sets import AllImages, ImageSet
+from imago.evaluation.measure import Measure, Progress, Reals, Row, at_most, go_through, no_progress, resized
+from imago.evaluation.statistics_cache import StatisticsCache
+from imago.metrics.features.extractor import FeatureExtractor
+from imago.metrics.frechet import frechet_distance
+from imago.metrics.inception_score import inception_score
+from imago.metrics.kernel import kernel_distance
+from imago.metrics.memorisation import memorisation
+from imago.metrics.precision_recall import precision_recall
+
+OF_FEATURES = ("frechet", "kernel", "precision_recall", "inception_score")
+
+
+class FeatureCollector:
+    """Turns images into features and keeps them.
+
+    Args:
+        extractor: Makes the features.
+        resolution: Images are resized to this height first; None: as they are.
+        resize: How.
+        logits: Whether to keep logits, too.
+        batch_size: Images at a time.
+        cache: Keeps those of real images.
+    """
+
+    def __init__(
+        self,
+        extractor: FeatureExtractor,
+        resolution: int | None,
+        resize: str,
+        logits: bool,
+        batch_size: int,
+        cache: StatisticsCache,
+    ) -> None:
+        self.extractor = extractor
+        self.resolution = resolution
+        self.resize = resize
+        self.logits = logits
+        self.batch_size = batch_size
+        self.cache = cache
+        self._parts: dict[str, list[tuple[int, Tensor]]] = {}
+
+    @property
+    def protocol(self) -> str:
+        """In words."""
+        if self.resolution is None:
+            return self.extractor.protocol
+        return f"resized to {self.resolution}² ({self.resize}), {self.extractor.protocol}"
+
+    def clear(self) -> None:
+        """Forgets all images."""
+        self._parts = {}
+
+    def add(self, first: int, images: Tensor) -> None:
+        """Takes images number ``first`` …: uint8 ``(n, C, H, W)``."""
+        images = resized(images, self.resolution, self.resize).expand(-1, 3, -1, -1)
+        if self.logits:
+            features, logits = self.extractor.features_and_logits(images)
+            self._parts.setdefault("logits", []).append((first, logits))
+        else:
+            features = self.extractor(images)
+        self._parts.setdefault("features", []).append((first, features))
+
+    def gathered(self) -> dict[str, Tensor]:
+        """``features`` (N, D) and, if kept, ``logits`` (N, K) of all processes' images, in order."""
+        names = ["features", *(["logits"] if self.logits else [])]
+        return {name: gathered_in_order(self._parts.get(name, [])) for name in names}
+
+    def of(
+        self, images: ImageSet, count: int, identity: dict[str, Any], doing: str, progress: Progress
+    ) -> dict[str, Tensor]:
+        """Features of the first images of a set, from the cache where they are there.
+
+        Args:
+            images: The set.
+            count: How many of it.
+            identity: Tells the set from others.
+            doing: What is shown while they are made.
+            progress: Shows it.
+        """
+
+        def measure() -> dict[str, Tensor]:
+            self.clear()
+            go_through(images, count, self.batch_size, self.add, doing, progress)
+            found = self.gathered()
+            self.clear()
+            return found
+
+        how = {"extractor": self.extractor.identity, "resolution": self.resolution, "resize": self.resize}
+        return self.cache.tensors({"count": count, "logits": self.logits, **how, **identity}, measure)
+
+
+class FeatureMeasure(Measure):
+    """Distances between the features of real and of generated images.
+
+    Args:
+        metrics: Of :data:`OF_FEATURES`; those that are wanted.
+        count: Images of each set; fewer where there are fewer real ones.
+        collector: Makes the features.
+        splits: Of the Inception score.
+        floor: Measure the same of real images, too.
+        seed: Keys the subsets of the kernel distance.
+
+    Raises:
+        UserError: The Inception score is wanted of a network without logits.
+    """
+
+    def __init__(
+        self,
+        metrics: Sequence[str],
+        count: int,
+        collector: FeatureCollector,
+        splits: int = 10,
+        floor: bool = True,
+        seed: int = 0,
+    ) -> None:
+        self.metrics = [metric for metric in OF_FEATURES if metric in metrics]
+        self.name = ",".join(self.metrics)
+        self.count = count
+        self.collector = collector
+        self.splits = splits
+        self.floor = floor
+        self.seed = seed
+        self.needs_real = self.metrics != ["inception_score"]
+        self.real: dict[str, Tensor] | None = None
+        self.references: dict[str, float] = {}
+        if "inception_score" in self.metrics and not collector.extractor.has_logits:
+            raise UserError(
+                f"inception_score needs class probabilities, which features={collector.extractor.name} has not; "
+                "take features=inception"
+            )
+
+    def prepare(self, reals: Reals | None, progress: Progress = no_progress) -> None:
+        if reals is None and not self.needs_real:
+            return
+        compared = at_most(reals, self.count, self.name)
+        assert reals is not None
+        if self.needs_real:
+            self.count = compared
+        collector, name = self.collector, self.collector.extractor.name
+        self.real = collector.of(
+            reals.sample, compared, {"set": "sample", **reals.identity}, f"{name}: real images", progress
+        )
+        if not self.floor:
+            return
+        references = {"set": "references", "metrics": self.metrics, "splits": self.splits, "seed": self.seed}
+        how = {"count": compared, "extractor": collector.extractor.identity, "resolution": collector.resolution}
+
+        def measure() -> dict[str, float]:
+            assert self.real is not None
+            values: dict[str, float] = {}
+            if "inception_score" in self.metrics:
+                values["inception_score"] = inception_score(self.real["logits"], self.splits)[0]
+            if 2 * compared <= len(reals):
+                identity = {"set": "others", **reals.identity}
+                others = collector.of(reals.others, compared, identity, f"{name}: other real images", progress)
+                values |= {row.metric: row.value for row in self._compared(self.real["features"], others["features"])}
+            return values
+
+        how["resize"] = collector.resize
+        self.references = collector.cache.numbers({**references, **how, **reals.identity}, measure)
+
+    def begin(self, generated: ImageSet) -> None:
+        self.collector.clear()
+
+    def add(self, first: int, images: Tensor) -> None:
+        self.collector.add(first, images)
+
+    def rows(self) -> list[Row]:
+        found = self.collector.gathered()
+        rows = []
+        if self.real is not None and self.needs_real:
+            rows = self._compared(self.real["features"], found["features"])
+        if "inception_score" in self.metrics:
+            value, spread = inception_score(found["logits"], self.splits)
+            protocol = f"{self.splits} splits, {self.collector.protocol}"
+            rows.append(self._row("inception_score", value, protocol, spread, higher_is_better=True))
+        return rows
+
+    def _compared(self, real: Tensor, other: Tensor) -> list[Row]:
+        how, rows = self.collector.protocol, []
+        if "frechet" in self.metrics:
+            rows.append(self._row("frechet", frechet_distance(real, other), how))
+        if "kernel" in self.metrics:
+            value, spread = kernel_distance(real, other, seed=self.seed)
+            rows.append(self._row("kernel", value, f"100 subsets of up to 1,000, {how}", spread))
+        if "precision_recall" in self.metrics:
+            for metric, value in zip(("precision", "recall"), precision_recall(real, other), strict=True):
+                rows.append(self._row(metric, value, f"k = 3, {how}", higher_is_better=True))
+        return rows
+
+    def _row(
+        self, metric: str, value: float, protocol: str, spread: float | None = None, higher_is_better: bool = False
+    ) -> Row:
+        name = f"{metric}/{self.collector.extractor.name}"
+        reference = self.references.get(name, self.references.get(metric))
+        is_own = metric == "inception_score"
+        meaning = "" if reference is None else "the real images' own" if is_own else "real against real"
+        return Row(name, value, self.count, protocol, spread, reference, meaning, higher_is_better)
+
+
+class MemorisationMeasure(Measure):
+    """How often a generated image lies closer to a training image than a real image does that was not trained on.
+
+    Args:
+        count: Generated images; and at most as many held-out ones.
+        collector: Makes the features.
+        held_out: Real images that were not trained on.
+        resolution: Height of these.
+    """
+
+    name = "memorisation"
+    needs_real = True
+
+    def __init__(self, count: int, collector: FeatureCollector, held_out: PackedDataset, resolution: int) -> None:
+        self.count = count
+        self.collector = collector
+        self.held_out = held_out
+        self.resolution = resolution
+
+    def prepare(self, reals: Reals | None, progress: Progress = no_progress) -> None:
+        at_most(reals, self.count, self.name)
+        assert reals is not None
+        collector, name = self.collector, self.collector.extractor.name
+        everything = {"set": "everything", **reals.identity}
+        self.training = collector.of(
+            reals.everything, len(reals), everything, f"{name}: all training images", progress
+        )["features"]
+        identity = {"set": "everything", "data": self.held_out.checksum, "height": self.resolution}
+        held_out = AllImages(self.held_out, self.resolution)
+        count = min(self.count, len(held_out))
+        self.unseen = collector.of(held_out, count, identity, f"{name}: held-out images", progress)["features"]
+
+    def begin(self, generated: ImageSet) -> None:
+        self.collector.clear()
+
+    def add(self, first: int, images: Tensor) -> None:
+        self.collector.add(first, images)
+
+    def rows(self) -> list[Row]:
+        fake = self.collector.gathered()["features"]
+        result = memorisation(self.training, self.unseen, fake)
+        protocol = (
+            f"{len(self.unseen):,} held-out and {len(self.training):,} training images, {self.collector.protocol}"
+        )
+        network = self.collector.extractor.name
+        close = f"closer than the closest {100 * result.expected_close:.2g} % of the held-out, {protocol}"
+        return [
+            Row(
+                f"memorisation/{network}",
+                result.share,
+                self.count,
+                f"closer to training than held-out images are, {protocol}",
+                result.standard_error,
+                0.5,
+                "of a generator that does not copy",
+                None,
+            ),
+            Row(
+                f"memorised/{network}",
+                result.close,
+                self.count,
+                close,
+                result.close_standard_error,
+                result.expected_close,
+                "of a generator that does not copy",
+                None,
+            ),
+        ]

@@ -1,0 +1,199 @@
+"""A measure evaluates one thing: it takes generated images, compares them with real ones and gives rows of a report."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+from imago.data.packed import PackedDataset
+from imago.distributed import rank_and_world_size
+from imago.errors import UserError
+from imago.evaluation.image_sets import AllImages, ImageSet, RealImages, batches
+from imago.images import upscale_nearest
+
+Progress: TypeAlias = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+"""Shows how far something is: takes what is done, gives what to call with (done, total)."""
+
+
+def no_progress(doing: str) -> AbstractContextManager[Callable[[int, int], None]]:
+    """Shows nothing."""
+    return nullcontext(lambda done, total: None)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number of a report.
+
+    Attributes:
+        metric: "swd/128", "swd/avg", "ms_ssim", "frechet/face", …
+        value: Of the generated images.
+        images: How many generated images it is of.
+        protocol: How it was measured, in words.
+        spread: Standard deviation, where the metric gives one.
+        reference: What to hold it against; None: nothing.
+        reference_is: What that is.
+        higher_is_better: None: neither.
+    """
+
+    metric: str
+    value: float
+    images: int
+    protocol: str
+    spread: float | None = None
+    reference: float | None = None
+    reference_is: str = ""
+    higher_is_better: bool | None = False
+
+
+@dataclass(frozen=True)
+class Reals:
+    """The real images of an evaluation.
+
+    Attributes:
+        sample: In a random order; the first N are compared with N generated images.
+        others: In the reverse order: the first N are compared with the first N of `sample`.
+        everything: All of them, in the pack's order.
+        identity: Tells these images from others, to recognise cached results.
+    """
+
+    sample: RealImages
+    others: RealImages
+    everything: AllImages
+    identity: dict[str, Any]
+
+    @classmethod
+    def of(cls, dataset: PackedDataset, resolution: int, mirror: bool, seed: int = 0) -> Reals:
+        """Those of a pack.
+
+        Args:
+            dataset: The pack.
+            resolution: Height of the images.
+            mirror: Flip half of the samples left to right, as where training did so.
+            seed: Keys order and flips.
+        """
+        return cls(
+            RealImages(dataset, resolution, mirror, backwards=False, seed=seed),
+            RealImages(dataset, resolution, mirror, backwards=True, seed=seed),
+            AllImages(dataset, resolution),
+            {"data": dataset.checksum, "height": resolution, "mirror": mirror, "order": seed},
+        )
+
+    def __len__(self) -> int:
+        return len(self.sample)
+
+
+class Measure(ABC):
+    """Evaluates one thing on images that come batch by batch, on one or several processes.
+
+    First :meth:`prepare`; then, for each generator, :meth:`begin`, :meth:`add` for this process's batches, and
+    :meth:`rows`. All but :meth:`add` may talk to the other processes.
+
+    Attributes:
+        name: As in ``metrics=[…]``.
+        count: How many generated images it takes.
+        needs_real: Whether it makes no sense without real images.
+    """
+
+    name: str
+    count: int
+    needs_real: bool = False
+
+    def prepare(self, reals: Reals | None, progress: Progress) -> None:  # noqa: B027 (some need no real images)
+        """Measures what of the real images is needed.
+
+        Raises:
+            UserError: Too few images, sizes that cannot be measured.
+        """
+
+    @abstractmethod
+    def begin(self, generated: ImageSet) -> None:
+        """Forgets what it knows of the generator before."""
+
+    @abstractmethod
+    def add(self, first: int, images: Tensor) -> None:
+        """Takes generated images number ``first`` …, uint8 ``(n, C, H, W)``."""
+
+    @abstractmethod
+    def rows(self) -> list[Row]:
+        """What was measured; the same on all processes."""
+
+
+def go_through(
+    images: ImageSet, count: int, batch_size: int, take: Callable[[int, Tensor], None], doing: str, progress: Progress
+) -> None:
+    """Hands this process's share of the first `count` images to `take`, and shows how far it is.
+
+    Batches are of an even number, at most `batch_size`, and so small that every process gets one.
+    """
+    rank, world_size = rank_and_world_size()
+    size = min(batch_size, -(-count // world_size))
+    size += size % 2
+    with progress(doing) as tell:
+        tell(0, count)
+        for first, batch in batches(images, count, size, rank, world_size):
+            take(first, batch)
+            tell(min(count, first + world_size * size), count)
+
+
+def at_most(reals: Reals | None, count: int, name: str) -> int:
+    """How many images can be compared one to one.
+
+    Raises:
+        UserError: There are no real images.
+    """
+    if reals is None:
+        raise UserError(f"{name} compares with real images: add data.path=…, a folder, a zip or a pack")
+    return min(count, len(reals))
+
+
+def resized(images: Tensor, resolution: int | None, how: str) -> Tensor:
+    """Images as a protocol wants them, as bytes.
+
+    Args:
+        images: uint8 ``(N, C, H, W)``.
+        resolution: Height wanted, the width in proportion; None: as they are.
+        how: See :func:`imago.metrics.resizing.resize`; enlarging by whole numbers repeats pixels with "box".
+    """
+    if resolution is None or resolution == images.shape[2]:
+        return images
+    height, width = images.shape[2:]
+    if how == "box" and resolution % height == 0:
+        return upscale_nearest(images, resolution // height)
+    from imago.metrics.resizing import resize
+
+    size = (resolution, max(1, round(width * resolution / height)))
+    return resize(images.expand(-1, 3, -1, -1), size, how).round().clamp(0, 255).byte()
+
+
+def evaluate(
+    measures: list[Measure], generated: ImageSet, batch_size: int, doing: str, progress: Progress = no_progress
+) -> list[Row]:
+    """What prepared measures say of a generator; every image is made once.
+
+    Args:
+        measures: All prepared.
+        generated: The generator's images.
+        batch_size: Images at a time; even.
+        doing: What is shown meanwhile.
+        progress: Shows it.
+    """
+    for measure in measures:
+        measure.begin(generated)
+    counts = [measure.count for measure in measures if measure.count]
+    if counts:
+        smallest_share = -(
+            -min(counts) // rank_and_world_size()[1]
+        )  # every process gets some of every measure's images
+
+        def take(first: int, images: Tensor) -> None:
+            for measure in measures:
+                if first < measure.count:
+                    measure.add(first, images[: measure.count - first])
+
+        go_through(generated, max(counts), min(batch_size, smallest_share), take, doing, progress)
+    return [row for measure in measures for row in measure.rows()]

@@ -1,0 +1,170 @@
+"""Measures of what the pictures show, and of the latent space: faces, digits, perceptual path length."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from imago.distributed import of_first_process, rank_and_world_size
+from imago.errors import UserError
+from imago.evaluation.image_sets import GeneratedImages, ImageSet
+from imago.evaluation.measure import Measure, Progress, Reals, Row, go_through, no_progress
+from imago.evaluation.statistics_cache import StatisticsCache
+from imago.metrics.digit_classifier import DigitClassifier
+from imago.metrics.discrete_modes import DiscreteModes
+from imago.metrics.face_detection import PROTOCOL, FaceDetection
+from imago.metrics.lpips import Lpips
+from imago.metrics.path_length import perceptual_path_length
+
+
+class FaceMeasure(Measure):
+    """In how many images dlib finds a face, and how sure it is.
+
+    Args:
+        count: Generated images; and at most as many real ones.
+        batch_size: Images at a time.
+        cache: Keeps the real images' values.
+        device: Where counts are kept, for processes that can exchange nothing else.
+    """
+
+    name = "faces"
+
+    def __init__(
+        self,
+        count: int,
+        batch_size: int = 64,
+        cache: StatisticsCache | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.count = count
+        self.batch_size = batch_size
+        self.cache = cache or StatisticsCache(None)
+        self.metric = FaceDetection().to(device)
+        self.real: dict[str, float] = {}
+
+    def prepare(self, reals: Reals | None, progress: Progress = no_progress) -> None:
+        if reals is None:
+            return
+        count = min(self.count, len(reals))
+
+        def measure() -> dict[str, float]:
+            go_through(reals.sample, count, self.batch_size, self.add, "faces: real images", progress)
+            values = self._values()
+            self.metric.reset()
+            return values
+
+        self.real = self.cache.numbers({"metric": "faces", "count": count, **reals.identity}, measure)
+
+    def _values(self) -> dict[str, float]:
+        found = self.metric.compute()
+        return {"face_rate": found["rate"], "face_confidence": found["confidence"]}
+
+    def begin(self, generated: ImageSet) -> None:
+        self.metric.reset()
+
+    def add(self, first: int, images: Tensor) -> None:
+        self.metric.update(images)
+
+    def rows(self) -> list[Row]:
+        words = {"face_rate": "images with a face", "face_confidence": "score of the best face where there is one"}
+        return [
+            Row(
+                name,
+                value,
+                self.count,
+                f"{words[name]}, {PROTOCOL}",
+                reference=self.real.get(name),
+                reference_is="the real images' own" if self.real else "",
+                higher_is_better=True,
+            )
+            for name, value in self._values().items()
+        ]
+
+
+class ModesMeasure(Measure):
+    """How many of 1,000 numbers a generator of MNIST-RGB makes (Karras et al. 2018, appendix E).
+
+    Args:
+        count: Images; 25,600 in the paper.
+        classifier: Reads the digits.
+        device: Where counts are kept, for processes that can exchange nothing else.
+    """
+
+    name = "modes"
+
+    def __init__(self, count: int, classifier: DigitClassifier, device: torch.device | str = "cpu") -> None:
+        self.count = count
+        self.error = classifier.test_error
+        self.metric = DiscreteModes(classifier).to(device)
+
+    def begin(self, generated: ImageSet) -> None:
+        self.metric.reset()
+
+    def add(self, first: int, images: Tensor) -> None:
+        self.metric.update(images)
+
+    def rows(self) -> list[Row]:
+        found = self.metric.compute()
+        protocol = f"digits read with {100 * self.error:.2f} % error"
+        meaning = "expected of uniform draws"
+        return [
+            Row("modes", found["modes"], self.count, protocol, None, found["perfect_modes"], meaning, True),
+            Row(
+                "modes_kl",
+                found["kl"],
+                self.count,
+                f"KL(histogram ‖ uniform) in nats, {protocol}",
+                reference=found["perfect_kl"],
+                reference_is=meaning,
+            ),
+        ]
+
+
+class PathLengthMeasure(Measure):
+    """Perceptual path length (Karras et al. 2019, section 4.1).
+
+    Args:
+        samples: Pairs of neighbouring latents.
+        distance: LPIPS.
+        sampling: "full" or "end".
+        seed: Keys the latents.
+        batch_size: Pairs at a time.
+    """
+
+    name = "path_length"
+    count = 0
+
+    def __init__(
+        self, samples: int, distance: Lpips, sampling: str = "full", seed: int = 0, batch_size: int = 16
+    ) -> None:
+        self.samples = samples
+        self.distance = distance
+        self.sampling = sampling
+        self.seed = seed
+        self.batch_size = batch_size
+        self.generated: GeneratedImages | None = None
+
+    def begin(self, generated: ImageSet) -> None:
+        if not isinstance(generated, GeneratedImages):
+            raise UserError("path_length is measured of one generator, not of several pooled")
+        self.generated = generated
+
+    def add(self, first: int, images: Tensor) -> None:
+        raise AssertionError("it asks for no images")
+
+    @torch.no_grad()
+    def rows(self) -> list[Row]:
+        assert self.generated is not None
+        value = None
+        if rank_and_world_size()[0] == 0:
+            value = perceptual_path_length(
+                self.generated.generate,
+                self.generated.latent_size,
+                self.distance,
+                samples=self.samples,
+                sampling=self.sampling,
+                seed=self.seed,
+                batch_size=self.batch_size,
+            )
+        protocol = f"z, {self.sampling}, ε = 10⁻⁴, LPIPS of VGG16"
+        return [Row(self.name, float(of_first_process(value)), self.samples, protocol)]

@@ -1,0 +1,161 @@
+"""An evaluation as people read it: a table, JSON, Markdown, and a curve over a run's history."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imago.atomic import atomic_path
+from imago.evaluation.measure import Row
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One generator, or several pooled, and what was measured of it.
+
+    Attributes:
+        checkpoint: As the user gave it.
+        images_seen: Of the (newest) generator.
+        rows: What was measured.
+    """
+
+    checkpoint: str
+    images_seen: int
+    rows: list[Row]
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, a dash where there is nothing."""
+    if value is None:
+        return "–"
+    if not math.isfinite(value):
+        return str(value)
+    return f"{value:.2f}" if abs(value) >= 100 else f"{value:.4g}"
+
+
+def _value(row: Row) -> str:
+    return number(row.value) + (f" ± {number(row.spread)}" if row.spread is not None else "")
+
+
+def table_of_one(evaluated: Evaluated) -> Table:
+    """Every number of one generator with what to hold it against."""
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("metric", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("reference", justify="right", no_wrap=True)
+    table.add_column("which is")
+    table.add_column("N", justify="right", no_wrap=True)
+    table.add_column("protocol")
+    previous = ""
+    for row in evaluated.rows:
+        protocol = "〃" if row.protocol == previous else row.protocol
+        previous = row.protocol
+        table.add_row(row.metric, _value(row), number(row.reference), row.reference_is, f"{row.images:,}", protocol)
+    return table
+
+
+def table_of_several(evaluated: list[Evaluated]) -> Table:
+    """One line per generator, one column per metric."""
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("images seen", justify="right")
+    for row in evaluated[0].rows:
+        table.add_column(row.metric, justify="right")
+    for one in evaluated:
+        table.add_row(f"{one.images_seen:,}", *map(_value, one.rows))
+    table.add_section()
+    table.add_row("reference", *(number(row.reference) for row in evaluated[0].rows))
+    return table
+
+
+def as_markdown(evaluated: list[Evaluated]) -> str:
+    """A Markdown table: a row per generator, and one of references."""
+    first = evaluated[0].rows
+    lines = [
+        "| checkpoint | images seen | " + " | ".join(row.metric for row in first) + " |",
+        "|---|---|" + "---|" * len(first),
+    ]
+    for one in evaluated:
+        lines.append(f"| {one.checkpoint} | {one.images_seen:,} | " + " | ".join(map(_value, one.rows)) + " |")
+    if any(row.reference is not None for row in first):
+        lines.append("| reference | | " + " | ".join(number(row.reference) for row in first) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def as_json(evaluated: list[Evaluated], about: dict[str, Any]) -> str:
+    """Everything, for programs.
+
+    Args:
+        evaluated: The generators.
+        about: Data, seed, versions.
+    """
+    results = [
+        {"checkpoint": one.checkpoint, "images_seen": one.images_seen, "results": [asdict(row) for row in one.rows]}
+        for one in evaluated
+    ]
+    return json.dumps({**about, "checkpoints": results}, indent=2, ensure_ascii=False, default=str) + "\n"
+
+
+def write_report(out: Path, evaluated: list[Evaluated], about: dict[str, Any]) -> list[Path]:
+    """Writes ``out`` as JSON, a Markdown table and, of several generators, a plot beside it.
+
+    Args:
+        out: Ending in ``.json``.
+        evaluated: The generators.
+        about: See :func:`as_json`.
+
+    Returns:
+        The files.
+
+    Raises:
+        OSError: They cannot be written.
+    """
+    written = [out, out.with_suffix(".md")]
+    for path, text in zip(written, (as_json(evaluated, about), as_markdown(evaluated)), strict=True):
+        with atomic_path(path) as temporary:
+            temporary.write_text(text)
+    if len(evaluated) > 1:
+        written.append(out.with_suffix(".png"))
+        with atomic_path(written[-1]) as temporary:
+            plot_curves(evaluated, temporary)
+    return written
+
+
+def plot_curves(evaluated: list[Evaluated], out: Path) -> None:
+    """A panel per metric over images_seen, with its reference as a dashed line; levels of one metric share a panel.
+
+    Args:
+        evaluated: Generators in the order of images_seen.
+        out: The PNG to write.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    families: dict[str, list[int]] = {}
+    for i, row in enumerate(evaluated[0].rows):
+        families.setdefault(row.metric.partition("/")[0], []).append(i)
+    figure = Figure(figsize=(8, 2.2 * len(families) + 0.6), layout="constrained")
+    axes = figure.subplots(len(families), 1, sharex=True, squeeze=False)[:, 0]
+    kimg = [one.images_seen / 1000 for one in evaluated]
+    for axis, (family, columns) in zip(axes, families.items(), strict=True):
+        for i in columns:
+            row = evaluated[0].rows[i]
+            (line,) = axis.plot(kimg, [one.rows[i].value for one in evaluated], label=row.metric, marker=".", lw=1)
+            if row.reference is not None:
+                axis.axhline(row.reference, color=line.get_color(), lw=0.8, ls="--")
+        arrow = {True: " (higher is better)", False: " (lower is better)", None: ""}
+        axis.set_title(family + arrow[evaluated[0].rows[columns[0]].higher_is_better], fontsize=9, loc="left")
+        if len(columns) > 1:
+            axis.legend(fontsize=7, loc="upper right")
+        axis.grid(alpha=0.2)
+    axes[-1].set_xlabel("real images seen by the discriminator (thousands); dashed: reference")
+    FigureCanvasAgg(figure).print_png(str(out))
