@@ -18,7 +18,7 @@ COMMANDS = sorted(
     {
         command
         for path in DOCUMENTS
-        for command in re.findall(r"^python (train|generate|prepare)\.py(.*)$", path.read_text(), re.MULTILINE)
+        for command in re.findall(r"^python (train|generate|prepare|evaluate)\.py(.*)$", path.read_text(), re.MULTILINE)
     }
 )
 
@@ -39,7 +39,7 @@ def composed(command: str, text: str) -> DictConfig:
 
 def test_the_documents_show_commands():
     assert len(COMMANDS) >= 20
-    assert {command for command, _ in COMMANDS} == {"train", "generate", "prepare"}
+    assert {command for command, _ in COMMANDS} == {"train", "generate", "prepare", "evaluate"}
 
 
 @pytest.mark.parametrize(("command", "text"), COMMANDS)

@@ -79,7 +79,19 @@ class Commands:
         self.folder = folder
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(
-            ["pytest", "train", "generate", "prepare", "commands.train", "lightning_modules.pggan", "training_runs"]
+            [
+                "pytest",
+                "train",
+                "generate",
+                "prepare",
+                "evaluate",
+                "commands.train",
+                "lightning_modules.pggan",
+                "imago.evaluation.building",
+                "imago.evaluation.pixel_measures",
+                "imago.evaluation.feature_measures",
+                "training_runs",
+            ]
         )
         self.started = 0
 

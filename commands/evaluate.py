@@ -1,0 +1,129 @@
+"""Measures what generators make: what ``evaluate.py`` does."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed
+
+from commands.checkpoints import Checkpoint
+from commands.devices import find_device
+from commands.evaluation_job import EvaluationJob
+from commands.neighbours import check_neighbours, write_neighbours
+from conf.evaluate_schema import EvaluateConfig
+from datamodules.progress import PreparationProgress
+from imago.distributed import rank_and_world_size
+from imago.errors import UserError
+from imago.evaluation.building import MeasureBuilder
+from imago.evaluation.image_sets import GeneratedImages, ImageSet, PooledImages, images_of
+from imago.evaluation.measure import Measure, Progress, Reals, no_progress
+from imago.evaluation.measure import evaluate as evaluate_images
+from imago.evaluation.report import Evaluated, table_of_one, table_of_several, write_report
+from imago.networks.serialization import load_generator
+
+logger = logging.getLogger("imago")
+
+
+def evaluate(cfg: EvaluateConfig) -> None:
+    """Measures, and prints and writes a report.
+
+    Args:
+        cfg: The composed configuration.
+
+    Raises:
+        UserError: Options that make no sense, no generator, no data, something that is not installed.
+    """
+    _check(cfg)
+    job = EvaluationJob(cfg)
+    job.open_data()  # packs, if need be, before there are other processes
+    if cfg.processes == 1:
+        measure(job, find_device(cfg.device))
+    else:
+        from commands.evaluate_processes import start_processes
+
+        start_processes(cfg)
+
+
+def measure(job: EvaluationJob, device: torch.device) -> None:
+    """On one process or, each with its share, on all of them; the first one reports."""
+    cfg, reals, first_process = job.cfg, job.reals(), rank_and_world_size()[0] == 0
+    progress: Progress = PreparationProgress if first_process else no_progress
+    builder = MeasureBuilder(job.options(), device, job.resolution, job.held_out if cfg.held_out else None)
+    measures = builder.build()
+    for one in measures:
+        _prepare(one, reals, progress)
+    out = job.out(job.protocol.pool)
+    done: list[Evaluated] = []
+    groups = [job.checkpoints] if job.protocol.pool else [[checkpoint] for checkpoint in job.checkpoints]
+    for group in groups:
+        newest = group[-1]
+        images = _images(job, group, device)
+        name = f"{newest.images_seen:,} images seen" + (f" and {len(group) - 1} more" if len(group) > 1 else "")
+        rows = evaluate_images(measures, images, builder.even_batch, name, progress) if measures else []
+        given = newest.given if len(group) == 1 else f"{newest.given} and {len(group) - 1} more"
+        done.append(Evaluated(given, newest.images_seen, rows))
+        if first_process and rows:  # after each: what is measured is not lost
+            written = write_report(out, done, job.about())
+    if not first_process:
+        return
+    if done[0].rows:
+        _print(done, job.data_name)
+        print("wrote " + ", ".join(map(str, written)))
+    if "neighbours" in job.metrics:
+        write_neighbours(cfg, builder, images, reals, out.with_name(f"{out.stem}-neighbours.png"), progress)
+
+
+def _images(job: EvaluationJob, group: list[Checkpoint], device: torch.device) -> ImageSet:
+    sets: list[GeneratedImages] = [
+        images_of(load_generator(one.path, device), job.resolution, job.cfg.seed, device, job.cfg.batch_size)
+        for one in group
+    ]
+    return sets[0] if len(sets) == 1 else PooledImages(sets)
+
+
+def _prepare(measure: Measure, reals: Reals | None, progress: Progress) -> None:
+    """Measures the real images, and says so where there are fewer of them than the protocol has."""
+    wanted = measure.count
+    measure.prepare(reals, progress)
+    if measure.count < wanted and rank_and_world_size()[0] == 0:
+        logger.warning(
+            "%s is of %s images instead of %s, because there are no more real ones: compare it with no published value",
+            measure.name,
+            f"{measure.count:,}",
+            f"{wanted:,}",
+        )
+
+
+def _print(done: list[Evaluated], data: str) -> None:
+    from rich.console import Console
+
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    if len(done) == 1:
+        print(f"{done[0].checkpoint}, {done[0].images_seen:,} images seen, beside {data}")
+        console.print(table_of_one(done[0]))
+    else:
+        print(f"{len(done)} generators, beside {data}")
+        console.print(table_of_several(done))
+
+
+def _check(cfg: EvaluateConfig) -> None:
+    """Refuses what cannot work before anything is loaded."""
+    for name in ("batch_size", "processes", "neighbours", "neighbour_samples"):
+        if getattr(cfg, name) < 1:
+            raise UserError(f"{name} must be at least 1, not {getattr(cfg, name)}")
+    if cfg.resolution is not None and cfg.resolution < 1:
+        raise UserError(f"resolution must be at least 1, not {cfg.resolution}")
+    if not (math.isfinite(cfg.neighbour_crop) and 0 < cfg.neighbour_crop <= 1):
+        raise UserError(f"neighbour_crop must lie in (0, 1], not {cfg.neighbour_crop}")
+    if not 0 <= cfg.seed < 2**63:
+        raise UserError(f"seed must lie in [0, 2⁶³), not be {cfg.seed}")
+    if "neighbours" in cfg.metrics:
+        check_neighbours(cfg)
+    if cfg.out and not cfg.out.endswith(".json"):
+        raise UserError(f"out={cfg.out}: the report's name must end in .json")
+    if cfg.out and Path(cfg.out).expanduser().is_dir():
+        raise UserError(f"out={cfg.out} is a folder; give the name of a file")

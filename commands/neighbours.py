@@ -1,0 +1,97 @@
+"""The picture of samples and their nearest training images: ``metrics=[neighbours]``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from conf.evaluate_schema import EvaluateConfig
+from imago.errors import UserError
+from imago.evaluation.building import MeasureBuilder
+from imago.evaluation.image_sets import ImageSet
+from imago.evaluation.measure import Progress, Reals, go_through
+from imago.images import save_image
+from imago.metrics.nearest_images import NearestImages, PixelDistance, VggDistance
+from imago.metrics.neighbour_figure import neighbour_figure
+from imago.metrics.neighbours import nearest_neighbours
+
+if TYPE_CHECKING:
+    from imago.metrics.nearest_images import ImageDistance
+
+DISTANCES = ("pixel", "vgg16", "face")
+
+
+def check_neighbours(cfg: EvaluateConfig) -> None:
+    """Refuses what cannot work before anything is measured.
+
+    Raises:
+        UserError: An unknown distance, or no weights for VGG16.
+    """
+    if cfg.neighbour_distance not in DISTANCES:
+        raise UserError(f"neighbour_distance={cfg.neighbour_distance} is unknown; choose {', '.join(DISTANCES)}")
+    if cfg.neighbour_distance == "vgg16" and not cfg.vgg16_weights:
+        raise UserError(
+            "neighbour_distance=vgg16 needs vgg16_weights=…: the file of VGG16's weights (vgg16-397923af.pth)"
+        )
+
+
+def write_neighbours(
+    cfg: EvaluateConfig, builder: MeasureBuilder, images: ImageSet, reals: Reals | None, out: Path, progress: Progress
+) -> Path:
+    """Finds the training images nearest to the first samples, and writes them below each other.
+
+    Args:
+        cfg: The options.
+        builder: Has the networks.
+        images: The generator's.
+        reals: Every training image is looked at.
+        out: The PNG to write.
+        progress: Shows how far it is.
+
+    Raises:
+        UserError: There are no real images, or too few.
+    """
+    if reals is None:
+        raise UserError("neighbours looks among training images: add data.path=…, a folder, a zip or a pack")
+    samples = images.images(0, cfg.neighbour_samples).cpu()
+    mirror = reals.sample.mirror
+    if cfg.neighbour_distance == "face":
+        collector = builder.collector("face")
+        collector.clear()
+        collector.add(0, samples)
+        queries = collector.gathered()["features"]
+        identity = {"set": "everything", **reals.identity}
+        training = collector.of(reals.everything, len(reals), identity, "face: all training images", progress)
+        indices = nearest_neighbours(queries, training["features"], cfg.neighbours)[1]
+        mirrored, crop = torch.zeros_like(indices, dtype=torch.bool), 1.0
+    else:
+        crop = cfg.neighbour_crop
+        search = NearestImages(samples, _distance(cfg, builder.device), cfg.neighbours, crop, mirror)
+        go_through(reals.everything, len(reals), 256, search.update, "neighbours: all training images", progress)
+        indices, mirrored = search.result().indices, search.result().mirrored
+    neighbours = torch.stack(
+        [_training_images(reals, row, flips) for row, flips in zip(indices, mirrored, strict=True)]
+    )
+    path = save_image(out, neighbour_figure(samples, neighbours, crop))
+    print(f"wrote {path}: {len(samples)} samples, below each its {cfg.neighbours} nearest of {len(reals):,} images")
+    return path
+
+
+def _distance(cfg: EvaluateConfig, device: torch.device) -> ImageDistance:
+    if cfg.neighbour_distance == "pixel":
+        return PixelDistance()
+    from imago.metrics.features.vgg16 import load_vgg16
+
+    assert cfg.vgg16_weights is not None
+    return VggDistance(load_vgg16(cfg.vgg16_weights, device))
+
+
+def _training_images(reals: Reals, indices: Tensor, mirrored: Tensor) -> Tensor:
+    """Training images by their place: uint8 ``(k, C, H, W)``."""
+    everything = reals.everything
+    return torch.from_numpy(
+        everything.dataset.images(indices.numpy(), everything.resolution, mirrored.numpy())
+    ).contiguous()

@@ -1,0 +1,19 @@
+"""Measure what generators make. See `python evaluate.py --help` and docs/evaluating.md."""
+
+if __name__ != "__mp_main__":  # worker processes import this file and need nothing of it
+    from commands.app import hydra_main
+    from commands.evaluate import evaluate
+    from conf.evaluate_schema import EvaluateConfig
+    from imago.evaluation.protocol import Protocol
+
+    main = hydra_main(
+        "evaluate",
+        evaluate,
+        EvaluateConfig,
+        "Measure what generators make.",
+        groups={"data": {}, "protocol": {"pggan": Protocol}},
+        when_interrupted="what was measured of real images is kept",
+    )
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""evaluate.py: numbers of a run, what it compares them with, and the mistakes a user makes."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from imago.data import PackedDataset
+
+QUICK = (
+    "protocol.swd_images=16",
+    "protocol.ms_ssim_images=16",
+    "protocol.swd_directions=16",
+    "protocol.swd_patches=8",
+    "device=cpu",
+    "batch_size=8",
+)
+
+
+@pytest.fixture(scope="module")
+def evaluate(commands, finished_run, blobs, tmp_path_factory):
+    """evaluate(*overrides): of the finished run, against its own data, with few images."""
+    cache = tmp_path_factory.mktemp("cache")
+
+    def run(*overrides, checkpoint=finished_run, data=blobs):
+        place = [f"data.path={data}"] if data else []
+        return commands.run("evaluate", [f"checkpoint={checkpoint}", *place, *QUICK, f"cache={cache}", *overrides])
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def report(evaluate, tmp_path_factory):
+    """A report of SWD and MS-SSIM, and what the command printed."""
+    out = tmp_path_factory.mktemp("report") / "report.json"
+    result = evaluate(f"out={out}")
+    assert result.code == 0, result.err
+    return json.loads(out.read_text()), result, out
+
+
+def values(report):
+    (one,) = report["checkpoints"]
+    return {row["metric"]: row for row in one["results"]}
+
+
+def test_the_report_says_what_was_measured_and_what_to_hold_it_against(report, blobs):
+    content, result, out = report
+    rows = values(content)
+    assert list(rows) == ["swd/16", "swd/avg", "ms_ssim"]
+    for row in rows.values():
+        assert math.isfinite(row["value"])
+        assert math.isfinite(row["reference"])
+        assert row["images"] == 16
+    assert rows["swd/avg"]["value"] > rows["swd/avg"]["reference"]  # 320 images of training are not enough to match
+    assert content["data"]["checksum"] == PackedDataset(blobs).checksum
+    assert content["checkpoints"][0]["images_seen"] == 320
+    for word in ("swd/16", "ms_ssim", "reference", "real against real", str(out)):
+        assert word in result.out
+    assert out.with_suffix(".md").exists()
+
+
+def test_the_same_command_gives_the_same_numbers(report, evaluate, tmp_path):
+    again = evaluate(f"out={tmp_path / 'a.json'}", "batch_size=3")
+    assert again.code == 0, again.err
+    rows, others = values(report[0]), values(json.loads((tmp_path / "a.json").read_text()))
+    for name, row in rows.items():
+        assert others[name]["value"] == pytest.approx(row["value"], rel=2e-2)  # bytes may round otherwise
+        assert others[name]["reference"] == pytest.approx(row["reference"], rel=1e-4)
+
+
+def test_without_data_the_run_is_compared_with_its_own(report, evaluate, finished_run):
+    result = evaluate(data=None)
+    assert result.code == 0, result.err
+    assert "was trained on" in result.err
+    out = finished_run / "evaluation" / "000000320.json"
+    assert json.loads(out.read_text())["data"] == {**report[0]["data"], "mirror": True}
+
+
+def test_several_generators_make_a_curve(evaluate, finished_run, tmp_path):
+    pattern = finished_run / "generators" / "*.safetensors"
+    result = evaluate("metrics=[ms_ssim]", f"out={tmp_path / 'curve.json'}", checkpoint=pattern)
+    assert result.code == 0, result.err
+    seen = [one["images_seen"] for one in json.loads((tmp_path / "curve.json").read_text())["checkpoints"]]
+    assert seen == sorted(seen)
+    assert len(seen) == len(list(finished_run.glob("generators/*")))
+    assert (tmp_path / "curve.png").exists()
+
+
+def test_pooled_generators_are_one_set(evaluate, finished_run, tmp_path):
+    pattern = finished_run / "generators" / "*.safetensors"
+    out = tmp_path / "pool.json"
+    arguments = ("metrics=[ms_ssim]", "protocol=hdcgan", "protocol.ms_ssim_images=16", f"out={out}")
+    result = evaluate(*arguments, checkpoint=pattern)
+    assert result.code == 0, result.err
+    (one,) = json.loads(out.read_text())["checkpoints"]
+    assert "more" in one["checkpoint"]
+    assert "128²" in one["results"][0]["protocol"]
+
+
+def test_fewer_real_images_than_the_protocol_wants(evaluate, tmp_path):
+    out = tmp_path / "a.json"
+    result = evaluate("protocol.swd_images=1000", "metrics=[swd]", f"out={out}")
+    assert result.code == 0, result.err
+    assert "48 images instead of 1,000" in result.err
+    rows = values(json.loads(out.read_text()))
+    assert rows["swd/avg"]["images"] == 48
+    assert "48 images in both" in rows["swd/avg"]["reference_is"]
+
+
+@pytest.mark.ddp
+def test_two_processes_find_what_one_finds(report, evaluate, tmp_path):
+    result = evaluate(f"out={tmp_path / 'a.json'}", "processes=2")
+    assert result.code == 0, result.err
+    rows, others = values(report[0]), values(json.loads((tmp_path / "a.json").read_text()))
+    assert list(rows) == list(others)
+    for name, row in rows.items():
+        assert others[name]["value"] == pytest.approx(row["value"], rel=2e-2)
+        assert others[name]["images"] == row["images"]
+
+
+@pytest.mark.ddp
+def test_a_mistake_is_told_once_with_two_processes(evaluate, tmp_path):
+    result = evaluate("processes=2", "metrics=[memorisation]", f"out={tmp_path / 'a.json'}")
+    assert "held_out" in result.error
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["metrics=[swdd]"], "'swdd' is unknown; choose from swd"),
+        (["metrics=[]"], "asks for nothing"),
+        (["metrics=[memorisation]"], "held_out=…"),
+        (["metrics=[modes]"], "digits=…"),
+        (["metrics=[ppl]"], "vgg16_weights=…"),
+        (["metrics=[is]"], "features=inception"),
+        (["metrics=[fid]", "features=resnet"], "resnet"),
+        (["protocol.swd_images=0"], "protocol.swd_images must be at least 1"),
+        (["protocol.resize=lanczos"], "box, clean or tf1"),
+        (["protocol=paper"], "paper"),
+        (["out=report.txt"], "end in .json"),
+        (["batch_size=0"], "batch_size must be at least 1"),
+        (["resolution=24"], "multiple"),
+        (["resolution=4096"], "4096"),
+        (["metric=[swd]"], "did you mean metrics?"),
+        (["data.path=nowhere"], "nowhere"),
+        (["device=tpu"], "tpu"),
+        (["seed=-1"], "seed"),
+    ],
+)
+def test_mistakes(evaluate, overrides, words):
+    assert words in evaluate(*overrides).error
+
+
+def test_no_such_checkpoint(evaluate, tmp_path):
+    assert "nothing matches" in evaluate(checkpoint=f"{tmp_path}/*.safetensors").error
+    assert "no such file" in evaluate(checkpoint=tmp_path / "a.ckpt").error
+    (tmp_path / "b.safetensors").write_bytes(b"no")
+    assert "not a whole .safetensors file" in evaluate(checkpoint=tmp_path / "b.safetensors").error
+
+
+def test_without_any_data(commands, finished_run, tmp_path):
+    alone = tmp_path / "generator.safetensors"
+    alone.write_bytes((Path(finished_run) / "generator.safetensors").read_bytes())
+    result = commands.run("evaluate", [f"checkpoint={alone}", *QUICK])
+    assert "data.path=…" in result.error
+    result = commands.run("evaluate", [f"checkpoint={alone}", *QUICK, "metrics=[ms_ssim]"])
+    assert result.code == 0, result.err
+    assert "no real images" in result.out
