@@ -63,6 +63,17 @@ class ScalarLog(pl.Callback):
             row["peak_gpu_memory_gib"] = torch.cuda.max_memory_allocated(module.device) / 2**30
         self._write(trainer, row)
 
+    def add(self, trainer: pl.Trainer, row: dict[str, float], seconds: float = 0.0) -> None:
+        """Logs a row of another callback's numbers.
+
+        Args:
+            trainer: Its loggers get the row, too.
+            row: ``images_seen`` and the numbers.
+            seconds: How long it took to find them: time that does not count as training.
+        """
+        self._since = (self._since[0] + seconds, self._since[1])
+        self._write(trainer, row)
+
     @rank_zero_only
     def _write(self, trainer: pl.Trainer, row: dict[str, float]) -> None:
         try:

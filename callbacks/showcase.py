@@ -79,7 +79,7 @@ def plot_losses(table: Path, out: Path) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = read_rows(table)
+    rows = [row for row in read_rows(table) if row.get("resolution")]  # not those of evaluations
     kimg = [float(row["images_seen"]) / 1000 for row in rows]
     panels = {
         "loss": ("discriminator_loss", "generator_loss"),

@@ -105,7 +105,7 @@ class Snapshot(Checkpoint):
                 self._save_generator(run_dir, module, description)
             # A run that is diverging must not replace the checkpoints from before.
             if module.skipped_in_a_row == 0 or module.images_seen >= self.total_images:
-                write_checkpoint(run_dir, {**module.training_state(), **self.extra_state, "description": description})
+                write_checkpoint(run_dir, self.state(module, description))
                 self._written = module.images_seen
             self.failure = None
         except OSError as error:
@@ -115,6 +115,15 @@ class Snapshot(Checkpoint):
                 module.images_seen,
                 error.strerror or error,
             )
+
+    def state(self, module: AdversarialModule, description: dict[str, Any]) -> dict[str, Any]:
+        """What a checkpoint holds.
+
+        Args:
+            module: The module, between two steps.
+            description: Of its averaged generator.
+        """
+        return {**module.training_state(), **self.extra_state, "description": description}
 
     def _save_generator(self, run_dir: Path, module: AdversarialModule, description: dict[str, Any]) -> None:
         path = run_dir / "generators" / f"{module.images_seen:09d}.safetensors"
@@ -155,16 +164,7 @@ def write_checkpoint(run_dir: Path, state: dict[str, Any]) -> None:
         leftover.unlink()
     temporary, kept = last.with_suffix(".tmp"), previous.with_suffix(".keep.tmp")
     try:
-        with open(temporary, "wb") as file:
-            try:
-                torch.save(state, file)
-            except RuntimeError as error:
-                if not any(sign in str(error) for sign in _FULL_DISK_SIGNS):
-                    raise
-                # PyTorch's writer hides the system's own error; of a file that opened it is a full disk.
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary)) from error
-            file.flush()
-            os.fsync(file.fileno())
+        write_synced(temporary, state)
         if last.exists():
             try:
                 os.link(last, kept)
@@ -176,3 +176,21 @@ def write_checkpoint(run_dir: Path, state: dict[str, Any]) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_synced(path: Path, state: dict[str, Any]) -> None:
+    """Writes a checkpoint and waits until the disk has it.
+
+    Raises:
+        OSError: The disk is full or not writable.
+    """
+    with open(path, "wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            if not any(sign in str(error) for sign in _FULL_DISK_SIGNS):
+                raise
+            # PyTorch's writer hides the system's own error; of a file that opened it is a full disk.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        file.flush()
+        os.fsync(file.fileno())

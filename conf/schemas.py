@@ -10,9 +10,11 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from conf.evaluate_schema import EvaluateConfig
 from conf.generate_schema import GenerateConfig
 from conf.prepare_schema import PrepareConfig
 from conf.source_schemas import ONLY_TO_PREPARE, SOURCES, data_schema
+from imago.evaluation.protocol import Protocol
 
 # --- model ------------------------------------------------------------------------------------------------------------
 
@@ -170,7 +172,26 @@ class ShowcaseConfig:
 
 
 @dataclass
+class GanMetricsConfig:
+    _target_: str = "callbacks.gan_metrics.GanMetrics"
+    every_images: int = 50_000
+    metrics: list[str] = field(default_factory=lambda: ["swd", "ms_ssim"])  # as in evaluate.py
+    swd_images: int = 2048
+    ms_ssim_images: int = 2000  # two to a pair
+    feature_images: int = 1000
+    face_images: int = 200
+    modes_images: int = 25_600
+    features: str = "face"  # inception, torchscript, vgg16 or face: what frechet, kernel, precision_recall look at
+    weights: str | None = None  # of that network
+    digits: str | None = None  # the folder of MNIST's files, for modes
+    floor: bool = True  # measure real images against real images once, too
+    best_by: str | None = "swd/avg"  # keep the best checkpoint by this metric; null: none
+    batch_size: int = 64
+
+
+@dataclass
 class CallbacksConfig:
+    gan_metrics: GanMetricsConfig | None = None
     scalar_log: MetricsLogConfig | None = field(default_factory=MetricsLogConfig)
     divergence_guard: DivergenceGuardConfig | None = field(default_factory=DivergenceGuardConfig)
     sample_grid: SampleGridConfig | None = field(default_factory=SampleGridConfig)
@@ -239,6 +260,7 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="generate_schema", node=GenerateConfig)
+    store.store(name="evaluate_schema", node=EvaluateConfig)
     store.store(name="prepare_schema", node=PrepareConfig)
     for group, option, node in (
         ("model", "pggan", PgganModel),
@@ -249,6 +271,7 @@ def register() -> None:
         ("callbacks", "callbacks", CallbacksConfig),
         ("logger", "logger", LoggerConfig),
         ("trainer", "trainer", TrainerConfig),
+        ("protocol", "protocol", Protocol),
     ):
         store.store(group=group, name=f"{option}_schema", node=node)
     for name, options in (SOURCES | ONLY_TO_PREPARE).items():
