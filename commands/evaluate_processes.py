@@ -29,7 +29,7 @@ def start_processes(cfg: EvaluateConfig) -> None:
         raise UserError(f"processes={cfg.processes}: there are {torch.cuda.device_count()} GPUs here")
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # what failed is told below, once
     with tempfile.TemporaryDirectory(prefix="imago-") as folder:
-        arguments = (OmegaConf.to_container(cfg, resolve=True), gpus, folder)  # type: ignore[arg-type]
+        arguments = (OmegaConf.to_container(cfg, resolve=True), gpus, folder)
         try:
             torch.multiprocessing.spawn(_work, arguments, nprocs=cfg.processes)
         except (ProcessRaisedException, ProcessExitedException) as error:

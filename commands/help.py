@@ -23,7 +23,8 @@ def describe(program: str, purpose: str, schema: type[Any], groups: Mapping[str,
     """
     lines = [f"python {program} [group=option …] [key=value …]", "", purpose, ""]
     if groups:
-        example = "growth.batch_size=32" if "growth" in groups else "source.root=…"
+        examples = {"growth": "growth.batch_size=32", "protocol": "protocol.swd_images=4096", "source": "source.root=…"}
+        example = next(text for group, text in examples.items() if group in groups)
         lines += [f"Groups (group=option); each option's keys follow its name, as in {example}:", ""]
         for group, schemas in groups.items():
             lines += [f"  {group}", *(f"    {line}" for line in _options(_CONF / group, schemas)), ""]

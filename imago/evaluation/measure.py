@@ -103,7 +103,7 @@ class Measure(ABC):
     count: int
     needs_real: bool = False
 
-    def prepare(self, reals: Reals | None, progress: Progress) -> None:  # noqa: B027 (some need no real images)
+    def prepare(self, reals: Reals | None, progress: Progress = no_progress) -> None:  # noqa: B027 (some need no real images)
         """Measures what of the real images is needed.
 
         Raises:

@@ -36,8 +36,8 @@ class StatisticsCache:
         path = self._path(key, "safetensors")
         found = _read_tensors(path)
         if not of_first_process(found is not None):
-            found = measure()
-            self._write(path, lambda: safetensors.torch.save(found, {"key": json.dumps(key)}))
+            found = measured = measure()
+            self._write(path, lambda: safetensors.torch.save(measured, {"key": json.dumps(key)}))
         elif found is None:  # another machine, which does not see the folder
             found = {}
         return found if rank_and_world_size()[1] == 1 else of_first_process(found)
