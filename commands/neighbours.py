@@ -13,13 +13,15 @@ from imago.errors import UserError
 from imago.evaluation.building import MeasureBuilder
 from imago.evaluation.image_sets import ImageSet
 from imago.evaluation.measure import Progress, Reals, go_through
-from imago.images import save_image
+from imago.images import save_image, upscale_nearest
 from imago.metrics.nearest_images import NearestImages, PixelDistance, VggDistance
 from imago.metrics.neighbour_figure import neighbour_figure
 from imago.metrics.neighbours import nearest_neighbours
 
 if TYPE_CHECKING:
     from imago.metrics.nearest_images import ImageDistance
+
+_SMALLEST_CELL = 128  # pixels: smaller pictures are enlarged, so that they can be looked at
 
 DISTANCES = ("pixel", "vgg16", "face")
 
@@ -75,7 +77,9 @@ def write_neighbours(
     neighbours = torch.stack(
         [_training_images(reals, row, flips) for row, flips in zip(indices, mirrored, strict=True)]
     )
-    path = save_image(out, neighbour_figure(samples, neighbours, crop))
+    enlarged = -(-_SMALLEST_CELL // samples.shape[2])
+    figure = neighbour_figure(upscale_nearest(samples, enlarged), upscale_nearest(neighbours, enlarged), crop)
+    path = save_image(out, figure)
     print(f"wrote {path}: {len(samples)} samples, below each its {cfg.neighbours} nearest of {len(reals):,} images")
     return path
 
