@@ -32,7 +32,7 @@ def test_the_levels_are_those_of_the_official_code():
         np.testing.assert_allclose(level.std(dtype=np.float64), expected[1], rtol=1e-9)
 
 
-@pytest.mark.parametrize("size", [(64, 64), (48, 80), (33, 50), (35, 16), (17, 31)])
+@pytest.mark.parametrize("size", [(256, 160), (64, 64), (48, 80), (33, 50), (35, 16), (17, 31)])
 def test_the_levels_are_those_of_scipy_in_float64(size):
     images = np.random.default_rng(0).integers(0, 256, (2, 3, *size)).astype(np.float64)
     levels = laplacian_pyramid(torch.from_numpy(images), smallest=7)
@@ -56,6 +56,7 @@ def test_constant_images_stay_constant():
     level = torch.full((1, 1, 20, 12), 200.0)
     assert torch.equal(reduce(level), torch.full((1, 1, 10, 6), 200.0))
     assert torch.equal(enlarge(level, 40, 23), torch.full((1, 1, 40, 23), 200.0))
+    assert torch.equal(reduce(torch.full((300, 200), 7.0)), torch.full((150, 100), 7.0))
 
 
 @pytest.mark.parametrize(
