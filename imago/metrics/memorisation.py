@@ -137,6 +137,7 @@ class MemorisationMetric(Metric):
         self.training_features = check_features(training, "training features")
         self.closest = closest
         self.reset_real = reset_real
+        self.set_dtype(torch.float64)  # also of what a process without images contributes
         self.add_state("held_out", [], dist_reduce_fx="cat")
         self.add_state("generated", [], dist_reduce_fx="cat")
 
@@ -147,7 +148,7 @@ class MemorisationMetric(Metric):
             UserError: They cannot be compared with those of the training images.
         """
         distances = nearest_neighbours(features, self.training_features)[0][:, 0]
-        (self.held_out if real else self.generated).append(distances)
+        (self.held_out if real else self.generated).append(distances.double())
 
     def compute(self) -> dict[str, float]:
         """Of all features added: the attributes of :class:`Memorisation` by name.

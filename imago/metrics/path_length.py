@@ -74,6 +74,7 @@ class PerceptualPathLength(Metric):
         self._generator, self._distance = [generator], [distance]  # in lists: no modules of the metric
         self.latent_size, self.path, self.epsilon = latent_size, path, epsilon
         self.seed, self.face_crop = seed, face_crop
+        self.set_dtype(torch.float64)  # also of what a process without samples contributes
         self.add_state("lengths", [], dist_reduce_fx="cat")
 
     @torch.no_grad()
@@ -86,10 +87,10 @@ class PerceptualPathLength(Metric):
         latents = torch.from_numpy(step_latents(self.seed, start, count, self.latent_size, self.path, self.epsilon))
         images = for_distance(self._generator[0](latents.flatten(0, 1)), self.face_crop)
         first, second = images.unflatten(0, (2, count))
-        lengths = self._distance[0](first, second).double().cpu() / self.epsilon**2
+        lengths = self._distance[0](first, second).double() / self.epsilon**2
         if not bool(torch.isfinite(lengths).all()):
             raise UserError(f"path length: NaN or infinity among samples {start} to {start + count - 1}")
-        self.lengths.append(lengths)
+        self.lengths.append(lengths.to(self.device))
 
     def compute(self) -> float:
         """The path length over all samples measured.

@@ -101,6 +101,28 @@ def test_metric_equals_the_function_and_merges_processes():
     assert one.compute() == expected
 
 
+def in_a_process(rank: int, folder: str) -> None:
+    """The second process has no generated images."""
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", world_size=2, rank=rank)
+    try:
+        metric = MemorisationMetric(normals(0, 100))
+        metric.update(normals(1, 41)[rank::2], real=True)
+        if rank == 0:
+            metric.update(normals(2, 33), real=False)
+        torch.save(metric.compute(), f"{folder}/{rank}.pt")
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.ddp
+def test_two_processes_equal_one(tmp_path):
+    torch.multiprocessing.spawn(in_a_process, (str(tmp_path),), nprocs=2)
+    expected = asdict(memorisation(normals(0, 100), normals(1, 41), normals(2, 33)))
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt")
+        assert found == pytest.approx(expected, rel=1e-12)
+
+
 def test_reset_may_keep_the_held_out_images():
     training = normals(0, 100)
     metric = MemorisationMetric(training, reset_real=False)
