@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -216,7 +217,7 @@ class MeasureBuilder:
 
         if not self.options.digits:
             raise UserError("modes needs digits=…: the folder of MNIST's files, to train the digit classifier on")
-        classifier = digit_classifier(self.options.digits, cache=self.place)
+        classifier = functools.partial(digit_classifier, self.options.digits, self.place)
         return ModesMeasure(self.protocol.modes_images, classifier, self.device)
 
     def _path_length(self) -> Measure:
@@ -227,11 +228,8 @@ class MeasureBuilder:
             raise UserError(
                 "path_length needs vgg16_weights=…: the file of VGG16's weights (vgg16-397923af.pth), for LPIPS"
             )
-        distance = Lpips(self.options.vgg16_weights, device=self.device)
+        distance = Lpips.from_file(self.options.vgg16_weights, self.device)
+        options, samples = self.options, self.protocol.path_length_samples
         return PathLengthMeasure(
-            self.protocol.path_length_samples,
-            distance,
-            self.options.path_sampling,
-            self.options.seed,
-            self.options.batch_size,
+            samples, distance, options.path_sampling, options.seed, options.batch_size, self.device
         )

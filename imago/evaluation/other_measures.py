@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from imago.distributed import of_first_process, rank_and_world_size
+from imago.distributed import rank_and_world_size
 from imago.errors import UserError
 from imago.evaluation.image_sets import GeneratedImages, ImageSet
 from imago.evaluation.measure import Measure, Progress, Reals, Row, go_through, no_progress
@@ -14,7 +16,7 @@ from imago.metrics.digit_classifier import DigitClassifier
 from imago.metrics.discrete_modes import DiscreteModes
 from imago.metrics.face_detection import PROTOCOL, FaceDetection
 from imago.metrics.lpips import Lpips
-from imago.metrics.path_length import perceptual_path_length
+from imago.metrics.path_length import PerceptualPathLength
 
 
 class FaceMeasure(Measure):
@@ -86,16 +88,24 @@ class ModesMeasure(Measure):
 
     Args:
         count: Images; 25,600 in the paper.
-        classifier: Reads the digits.
+        classifier: Gives what reads the digits, trained now if need be; ``progress`` is called with (done, total).
         device: Where counts are kept, for processes that can exchange nothing else.
     """
 
     name = "modes"
 
-    def __init__(self, count: int, classifier: DigitClassifier, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, count: int, classifier: Callable[..., DigitClassifier], device: torch.device | str = "cpu"
+    ) -> None:
         self.count = count
+        self.classifier = classifier
+        self.device = torch.device(device)
+
+    def prepare(self, reals: Reals | None, progress: Progress = no_progress) -> None:
+        with progress("modes: digit classifier") as tell:
+            classifier = self.classifier(progress=tell)
         self.error = classifier.test_error
-        self.metric = DiscreteModes(classifier).to(device)
+        self.metric = DiscreteModes(classifier).to(self.device)
 
     def begin(self, generated: ImageSet) -> None:
         self.metric.reset()
@@ -124,47 +134,51 @@ class PathLengthMeasure(Measure):
     """Perceptual path length (Karras et al. 2019, section 4.1).
 
     Args:
-        samples: Pairs of neighbouring latents.
+        samples: Steps that are measured.
         distance: LPIPS.
-        sampling: "full" or "end".
+        path: "full" or "end", see :class:`imago.metrics.path_length.PerceptualPathLength`.
         seed: Keys the latents.
-        batch_size: Pairs at a time.
+        batch_size: Steps at a time, each of two images.
+        device: Where results are kept, for processes that can exchange nothing else.
     """
 
     name = "path_length"
     count = 0
 
     def __init__(
-        self, samples: int, distance: Lpips, sampling: str = "full", seed: int = 0, batch_size: int = 16
+        self,
+        samples: int,
+        distance: Lpips,
+        path: str = "full",
+        seed: int = 0,
+        batch_size: int = 16,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.samples = samples
         self.distance = distance
-        self.sampling = sampling
+        self.path = path
         self.seed = seed
         self.batch_size = batch_size
-        self.generated: GeneratedImages | None = None
+        self.device = torch.device(device)
+        self.metric: PerceptualPathLength | None = None
 
     def begin(self, generated: ImageSet) -> None:
         if not isinstance(generated, GeneratedImages):
             raise UserError("path_length is measured of one generator, not of several pooled")
-        self.generated = generated
+
+        def generate(latents: Tensor) -> Tensor:
+            return generated.generate(latents.to(generated.device))
+
+        size, options = generated.latent_size, {"path": self.path, "seed": self.seed}
+        self.metric = PerceptualPathLength(generate, size, self.distance, **options).to(self.device)  # type: ignore[arg-type]
 
     def add(self, first: int, images: Tensor) -> None:
         raise AssertionError("it asks for no images")
 
-    @torch.no_grad()
     def rows(self) -> list[Row]:
-        assert self.generated is not None
-        value = None
-        if rank_and_world_size()[0] == 0:
-            value = perceptual_path_length(
-                self.generated.generate,
-                self.generated.latent_size,
-                self.distance,
-                samples=self.samples,
-                sampling=self.sampling,
-                seed=self.seed,
-                batch_size=self.batch_size,
-            )
-        protocol = f"z, {self.sampling}, ε = 10⁻⁴, LPIPS of VGG16"
-        return [Row(self.name, float(of_first_process(value)), self.samples, protocol)]
+        assert self.metric is not None
+        rank, world_size = rank_and_world_size()
+        for start in range(rank * self.batch_size, self.samples, world_size * self.batch_size):
+            self.metric.update(start, min(self.batch_size, self.samples - start))
+        protocol = f"in z, {self.path}, ε = 10⁻⁴, LPIPS of VGG16"
+        return [Row(self.name, self.metric.compute(), self.samples, protocol)]
