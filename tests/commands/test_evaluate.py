@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -69,11 +70,13 @@ def test_the_same_command_gives_the_same_numbers(report, evaluate, tmp_path):
         assert others[name]["reference"] == pytest.approx(row["reference"], rel=1e-4)
 
 
-def test_without_data_the_run_is_compared_with_its_own(report, evaluate, finished_run):
-    result = evaluate(data=None)
+def test_without_data_the_run_is_compared_with_its_own(report, evaluate, finished_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    result = evaluate(checkpoint=run, data=None)
     assert result.code == 0, result.err
     assert "was trained on" in result.err
-    out = finished_run / "evaluation" / "000000320.json"
+    out = run / "evaluation" / "000000320.json"
     assert json.loads(out.read_text())["data"] == {**report[0]["data"], "mirror": True}
 
 

@@ -1,3 +1,4 @@
+import importlib
 import math
 
 import numpy as np
@@ -5,8 +6,9 @@ import pytest
 import torch
 
 from imago.errors import UserError
-from imago.metrics import precision_recall as module
 from imago.metrics.precision_recall import PrecisionRecall, precision_recall
+
+module = importlib.import_module("imago.metrics.precision_recall")  # its function has the same name
 
 
 def features(count, size, seed=0, shift=0.0):

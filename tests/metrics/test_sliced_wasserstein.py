@@ -1,4 +1,5 @@
 import copy
+import importlib
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ from scipy import stats
 
 from imago import randomness
 from imago.errors import UserError
-from imago.metrics import sliced_wasserstein as module
 from imago.metrics.sliced_wasserstein import SlicedWasserstein, sliced_wasserstein
+
+module = importlib.import_module("imago.metrics.sliced_wasserstein")  # its function has the same name
 
 
 def images(seed, count=32, resolution=64):
