@@ -37,7 +37,7 @@ class EvaluationJob:
     def __init__(self, cfg: EvaluateConfig) -> None:
         self.cfg = cfg
         self.metrics = metric_names(cfg.metrics)
-        self.protocol = _protocol(cfg)
+        self.protocol = protocol_of(cfg)
         self.checkpoints: list[Checkpoint] = find_checkpoints(cfg.checkpoint)
         heights = [checkpoint.resolution for checkpoint in self.checkpoints]
         self.resolution = self.cfg.resolution or max(heights)
@@ -160,7 +160,12 @@ class EvaluationJob:
         }
 
 
-def _protocol(cfg: EvaluateConfig) -> Protocol:
+def protocol_of(cfg: EvaluateConfig) -> Protocol:
+    """The checked protocol.
+
+    Raises:
+        UserError: Numbers that make no sense.
+    """
     options: Any = OmegaConf.to_container(cfg.protocol) if OmegaConf.is_config(cfg.protocol) else vars(cfg.protocol)
     protocol = Protocol(**options)
     protocol.check()

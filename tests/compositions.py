@@ -15,7 +15,7 @@ from conf import schemas
 CONF = Path(__file__).parents[1] / "conf"
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and list(folder.glob("*.yaml")))
 ALL_OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
-OPTIONS = [(group, option) for group, option in ALL_OPTIONS if group != "source"]  # of train.py
+OPTIONS = [(group, option) for group, option in ALL_OPTIONS if group not in ("source", "protocol")]  # of train.py
 EXPERIMENTS = [option for group, option in OPTIONS if group == "experiment"]
 
 
