@@ -76,8 +76,7 @@ def published_channel_weights(path: str | Path | None = None) -> list[Tensor]:
     """The weights of the channels that Zhang et al. fitted to people's judgements.
 
     Args:
-        path: A file in the layout of the authors' ``vgg.pth``; by default the one that torchmetrics installs, which is
-            located without importing ``torchmetrics.image``.
+        path: A file in the layout of the authors' ``vgg.pth``; by default the one that torchmetrics installs.
 
     Returns:
         Per layer ``(C,)``, float32, not negative.

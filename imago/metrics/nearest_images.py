@@ -15,6 +15,7 @@ from torch import Tensor
 from imago.errors import UserError
 from imago.metrics.checks import check_images
 from imago.metrics.features.vgg16 import Vgg16
+from imago.metrics.resizing import resize
 
 FACE_CROP = 0.6  # of both sides: from the brows to the lower lip in CelebA-HQ
 
@@ -91,8 +92,6 @@ class VggDistance:
     @torch.inference_mode()
     def prepare(self, images: Tensor) -> list[Tensor]:
         """Activations per layer, ``(N, C, h, w)``; larger images are shrunk to a longer side of 224 (area means)."""
-        from imago.metrics.resizing import resize
-
         height, width = images.shape[2:]
         scale = min(1.0, _LONGEST_SIDE / max(height, width))
         size = max(1, round(height * scale)), max(1, round(width * scale))

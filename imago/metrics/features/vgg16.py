@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from imago.errors import UserError, first_line
 from imago.metrics.checks import check_images
+from imago.metrics.resizing import WAYS
+from imago.metrics.resizing import resize as resize_images
 
 WEIGHTS_FILE = "vgg16-397923af.pth"
 WEIGHTS_URL = f"https://download.pytorch.org/models/{WEIGHTS_FILE}"
@@ -109,8 +111,6 @@ class Vgg16Features:
     has_logits = False
 
     def __init__(self, weights: str | Path, resize: str | None = None, device: str | torch.device = "cpu") -> None:
-        from imago.metrics.resizing import WAYS
-
         self._resize = resize or "tf1"
         if self._resize not in WAYS:
             raise UserError(f"resize={resize!r}: must be one of {', '.join(WAYS)}")
@@ -122,11 +122,9 @@ class Vgg16Features:
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         """Features of uint8 images ``(N, 3, H, W)`` of any size: float32 ``(N, 4096)`` on the CPU."""
-        from imago.metrics.resizing import resize
-
         features = []
         for part in check_images(images).split(_CHUNK):
-            resized = resize(part.to(self._device), _SIDE, self._resize)
+            resized = resize_images(part.to(self._device), _SIDE, self._resize)
             features.append(self._network(resized / 127.5 - 1, ["fc2"])["fc2"].float().cpu())
         return torch.cat(features)
 
