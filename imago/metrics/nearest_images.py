@@ -226,8 +226,11 @@ def centre_crop(images: Tensor, crop: float) -> Tensor:
 
 
 def crop_box(height: int, width: int, crop: float) -> tuple[int, int, int, int]:
-    """The box that :func:`centre_crop` keeps: top, left, height and width in pixels, each side at least 1."""
+    """The box that :func:`centre_crop` keeps: top, left, height and width in pixels, each side at least 1.
+
+    It has the same margin on both sides, so that the crop of a mirror image is the mirror image of the crop.
+    """
     if not 0 < crop <= 1:
         raise UserError(f"crop={crop}: must be a share of the image's side, above 0 and at most 1")
-    inner = max(1, round(height * crop)), max(1, round(width * crop))
-    return (height - inner[0]) // 2, (width - inner[1]) // 2, *inner
+    top, left = (min((side - 1) // 2, round((1 - crop) * side / 2)) for side in (height, width))
+    return top, left, height - 2 * top, width - 2 * left

@@ -45,8 +45,9 @@ def test_pixels_against_brute_force(crop, batch, mirror):
     np.testing.assert_array_equal(found.mirrored, np.take_along_axis(mirrored, order, 1))
 
 
-def test_a_copy_and_a_mirrored_copy_are_found():
-    training = pictures(2, 30)
+@pytest.mark.parametrize("size", [13, 18, 20])
+def test_a_copy_and_a_mirrored_copy_are_found(size):
+    training = pictures(2, 30, size)
     queries = torch.stack([training[11], training[23].flip(2)])
     found = nearest_images(queries, in_batches(training, 8), PixelDistance(), k=1, mirror=True)
     assert found.indices[:, 0].tolist() == [11, 23]
@@ -62,6 +63,15 @@ def test_what_lies_outside_of_the_crop_does_not_count():
     found = nearest_images(query, in_batches(training, 5), PixelDistance(), k=1, crop=0.6)
     assert (found.indices.item(), found.distances.item()) == (3, 0)
     assert nearest_images(query, in_batches(training, 5), PixelDistance(), k=1, crop=1.0).distances.item() > 0
+
+
+@pytest.mark.parametrize("crop", [0.01, 0.35, 0.6, 1.0])
+@pytest.mark.parametrize("side", [1, 2, 9, 18, 128, 129])
+def test_the_crop_has_the_same_margins_on_both_sides(side, crop):
+    top, left, height, width = crop_box(side, side + 3, crop)
+    assert (2 * top + height, 2 * left + width) == (side, side + 3)
+    assert abs(height - crop * side) <= 1 or height <= 2
+    assert min(height, width) >= 1
 
 
 def test_order_batches_and_processes_change_nothing():
