@@ -68,9 +68,7 @@ def measure(job: EvaluationJob, device: torch.device) -> None:
         done.append(Evaluated(given, newest.images_seen, rows))
         if first_process and rows:  # after each: what is measured is not lost
             written = write_report(out, done, job.about())
-    if not first_process:
-        return
-    if done[0].rows:
+    if first_process and done[0].rows:
         _print(done, job.data_name)
         print("wrote " + ", ".join(map(str, written)))
     if "neighbours" in job.metrics:

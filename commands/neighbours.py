@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from conf.evaluate_schema import EvaluateConfig
+from imago.distributed import gathered, rank_and_world_size
 from imago.errors import UserError
 from imago.evaluation.building import MeasureBuilder
 from imago.evaluation.image_sets import ImageSet
 from imago.evaluation.measure import Progress, Reals, go_through
 from imago.images import save_image, upscale_nearest
-from imago.metrics.nearest_images import NearestImages, PixelDistance, VggDistance
-from imago.metrics.neighbour_figure import neighbour_figure
+from imago.metrics.nearest_images import Nearest, NearestImages, PixelDistance, VggDistance, merge_nearest
+from imago.metrics.neighbour_figure import neighbour_figure, neighbour_images
 from imago.metrics.neighbours import nearest_neighbours
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def check_neighbours(cfg: EvaluateConfig) -> None:
 
 def write_neighbours(
     cfg: EvaluateConfig, builder: MeasureBuilder, images: ImageSet, reals: Reals | None, out: Path, progress: Progress
-) -> Path:
-    """Finds the training images nearest to the first samples, and writes them below each other.
+) -> None:
+    """Finds the training images nearest to the first samples, and writes them below each other; on all processes.
 
     Args:
         cfg: The options.
@@ -59,29 +59,28 @@ def write_neighbours(
     if reals is None:
         raise UserError("neighbours looks among training images: add data.path=…, a folder, a zip or a pack")
     samples = images.images(0, cfg.neighbour_samples).cpu()
-    mirror = reals.sample.mirror
     if cfg.neighbour_distance == "face":
         collector = builder.collector("face")
-        collector.clear()
-        collector.add(0, samples)
-        queries = collector.gathered()["features"]
+        queries = collector.extractor(collector.prepared(samples))
         identity = {"set": "everything", **reals.identity}
         training = collector.of(reals.everything, len(reals), identity, "face: all training images", progress)
-        indices = nearest_neighbours(queries, training["features"], cfg.neighbours)[1]
-        mirrored, crop = torch.zeros_like(indices, dtype=torch.bool), 1.0
+        distances, indices = nearest_neighbours(queries, training["features"], cfg.neighbours)
+        nearest, crop = Nearest(distances, indices, torch.zeros_like(indices, dtype=torch.bool)), 1.0
     else:
         crop = cfg.neighbour_crop
-        search = NearestImages(samples, _distance(cfg, builder.device), cfg.neighbours, crop, mirror)
+        search = NearestImages(samples, _distance(cfg, builder.device), cfg.neighbours, crop, reals.sample.mirror)
         go_through(reals.everything, len(reals), 256, search.update, "neighbours: all training images", progress)
-        indices, mirrored = search.result().indices, search.result().mirrored
-    neighbours = torch.stack(
-        [_training_images(reals, row, flips) for row, flips in zip(indices, mirrored, strict=True)]
+        nearest = merge_nearest(gathered(search.result()), cfg.neighbours)
+    if rank_and_world_size()[0] != 0:
+        return
+    everything = reals.everything
+    neighbours = neighbour_images(
+        nearest, lambda indices: torch.from_numpy(everything.dataset.images(indices, everything.resolution))
     )
     enlarged = -(-_SMALLEST_CELL // samples.shape[2])
     figure = neighbour_figure(upscale_nearest(samples, enlarged), upscale_nearest(neighbours, enlarged), crop)
     path = save_image(out, figure)
     print(f"wrote {path}: {len(samples)} samples, below each its {cfg.neighbours} nearest of {len(reals):,} images")
-    return path
 
 
 def _distance(cfg: EvaluateConfig, device: torch.device) -> ImageDistance:
@@ -91,11 +90,3 @@ def _distance(cfg: EvaluateConfig, device: torch.device) -> ImageDistance:
 
     assert cfg.vgg16_weights is not None
     return VggDistance(load_vgg16(cfg.vgg16_weights, device))
-
-
-def _training_images(reals: Reals, indices: Tensor, mirrored: Tensor) -> Tensor:
-    """Training images by their place: uint8 ``(k, C, H, W)``."""
-    everything = reals.everything
-    return torch.from_numpy(
-        everything.dataset.images(indices.numpy(), everything.resolution, mirrored.numpy())
-    ).contiguous()

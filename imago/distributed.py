@@ -39,6 +39,15 @@ def of_first_process(value: Any) -> Any:
     return values[0]
 
 
+def gathered(value: Any) -> list[Any]:
+    """What each process has, by its number, on all of them."""
+    if not is_distributed():
+        return [value]
+    values = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values
+
+
 def gathered_in_order(parts: list[tuple[int, Tensor]]) -> Tensor:
     """The rows that all processes hold, put in order.
 
@@ -48,8 +57,5 @@ def gathered_in_order(parts: list[tuple[int, Tensor]]) -> Tensor:
     Returns:
         All rows, on all processes; the same whatever the number of processes.
     """
-    if is_distributed():
-        collected: list[list[tuple[int, Tensor]]] = [[] for _ in range(torch.distributed.get_world_size())]
-        torch.distributed.all_gather_object(collected, parts)
-        parts = [part for one in collected for part in one]
-    return torch.cat([rows for _, rows in sorted(parts, key=lambda part: part[0])])
+    everyone: list[tuple[int, Tensor]] = [part for one in gathered(parts) for part in one]
+    return torch.cat([rows for _, rows in sorted(everyone, key=lambda part: part[0])])

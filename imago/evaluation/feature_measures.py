@@ -63,9 +63,13 @@ class FeatureCollector:
         """Forgets all images."""
         self._parts = {}
 
+    def prepared(self, images: Tensor) -> Tensor:
+        """Images uint8 ``(n, C, H, W)`` as the extractor gets them: ``(n, 3, h, w)``."""
+        return resized(images, self.resolution, self.resize).expand(-1, 3, -1, -1)
+
     def add(self, first: int, images: Tensor) -> None:
         """Takes images number ``first`` …: uint8 ``(n, C, H, W)``."""
-        images = resized(images, self.resolution, self.resize).expand(-1, 3, -1, -1)
+        images = self.prepared(images)
         if self.logits:
             features, logits = self.extractor.features_and_logits(images)
             self._parts.setdefault("logits", []).append((first, logits))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imago.errors import MissingDependencyError, UserError
+from imago.faces.dlib_models import find_model
 
 ScoredBox = tuple[tuple[float, float, float, float], float]  # (left, top, right, bottom) in pixels, inclusive; score
 
@@ -225,26 +226,13 @@ class DlibLandmarks:
 
 
 def find_predictor(path: str | Path | None = None) -> Path:
-    """The file of the 68-point model.
-
-    The package ``face_recognition_models`` is located without being imported: its import needs ``pkg_resources``, which
-    current versions of setuptools no longer have.
+    """The file of the 68-point model; see :func:`imago.faces.dlib_models.find_model`.
 
     Args:
-        path: Where it is; by default in that package.
+        path: Where it is; by default in the package ``face_recognition_models``.
 
     Raises:
         UserError: `path` is no file.
         MissingDependencyError: The package is not installed.
     """
-    if path is not None:
-        path = Path(path).expanduser()
-        if not path.is_file():
-            raise UserError(f"predictor_path={path}: no such file; expected dlib's {_PREDICTOR_FILE}")
-        return path
-    models = importlib.util.find_spec("face_recognition_models")
-    if models is not None and models.origin is not None:
-        path = Path(models.origin).parent / "models" / _PREDICTOR_FILE
-        if path.is_file():
-            return path
-    raise MissingDependencyError("face_recognition_models", "to find the landmarks of faces", "faces")
+    return find_model(_PREDICTOR_FILE, path, "predictor_path", "to find the landmarks of faces")

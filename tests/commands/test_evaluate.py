@@ -5,7 +5,9 @@ import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from imago.data import PackedDataset
 
@@ -120,6 +122,32 @@ def test_two_processes_find_what_one_finds(report, evaluate, tmp_path):
     for name, row in rows.items():
         assert others[name]["value"] == pytest.approx(row["value"], rel=2e-2)
         assert others[name]["images"] == row["images"]
+
+
+def neighbours_of(evaluate, tmp_path, *overrides):
+    out = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
+    result = evaluate("metrics=[neighbours]", "neighbour_samples=3", "neighbours=2", f"out={out}", *overrides)
+    assert result.code == 0, result.err
+    with Image.open(out.with_name(f"{out.stem}-neighbours.png")) as picture:
+        return np.asarray(picture)
+
+
+def test_neighbours_are_training_images(evaluate, blobs, tmp_path):
+    """By pixels: the second row holds the nearest of all images and their mirror images, found by brute force."""
+    picture = neighbours_of(evaluate, tmp_path, "neighbour_crop=1")[::8, ::8]  # enlarged to 128 pixels
+    assert picture.shape == (3 * 16, 3 * 16, 3)
+    images = PackedDataset(blobs).images(np.arange(48), 16).transpose(0, 2, 3, 1).astype(float)
+    images = np.concatenate([images, images[:, :, ::-1]])
+    for column in range(3):
+        sample, first = (picture[row : row + 16, 16 * column : 16 * column + 16].astype(float) for row in (0, 16))
+        distances = ((images - sample) ** 2).sum((1, 2, 3))
+        assert np.array_equal(first, images[distances.argmin()])
+
+
+@pytest.mark.ddp
+def test_two_processes_find_the_same_neighbours(evaluate, tmp_path):
+    one, two = (neighbours_of(evaluate, tmp_path, f"processes={processes}") for processes in (1, 2))
+    assert np.array_equal(one[128:], two[128:])
 
 
 @pytest.mark.ddp

@@ -8,7 +8,6 @@ dlib's own program for it takes several times as long on a CPU and keeps Python'
 weights are read here and run by PyTorch, on any device.
 """
 
-import importlib.util
 import math
 import re
 from pathlib import Path
@@ -18,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from imago.errors import MissingDependencyError, UserError
+from imago.errors import UserError
+from imago.faces.dlib_models import find_model
 from imago.metrics.checks import check_images
 from imago.metrics.features.extractor import file_digest
 from imago.metrics.resizing import WAYS, resize, to_bytes
@@ -94,26 +94,16 @@ class FaceFeatures:
 
 
 def find_face_model(path: str | Path | None = None) -> Path:
-    """The file of dlib's face embedding, in ``face_recognition_models``, which is located without being imported.
+    """The file of dlib's face embedding; see :func:`imago.faces.dlib_models.find_model`.
 
     Args:
-        path: Where it is; by default in that package.
+        path: Where it is; by default in the package ``face_recognition_models``.
 
     Raises:
         UserError: `path` is no file.
         MissingDependencyError: The package is not installed.
     """
-    if path is not None:
-        path = Path(path).expanduser()
-        if not path.is_file():
-            raise UserError(f"weights={path}: no such file; expected dlib's {_MODEL_FILE}")
-        return path
-    models = importlib.util.find_spec("face_recognition_models")
-    if models is not None and models.origin is not None:
-        path = Path(models.origin).parent / "models" / _MODEL_FILE
-        if path.is_file():
-            return path
-    raise MissingDependencyError("face_recognition_models", "for face features", "faces")
+    return find_model(_MODEL_FILE, path, "weights", "for face features")
 
 
 def read_face_model(path: Path) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
