@@ -64,13 +64,14 @@ class Changed:
 
 
 class Repeated:
-    """The first few images of a set, over and over."""
+    """The first few images of a set, drawn at random again and again."""
 
     def __init__(self, images: ImageSet, few: int) -> None:
         self.few = images.images(0, few)
 
     def images(self, first: int, count: int) -> Tensor:
-        return self.few[torch.arange(first, first + count) % len(self.few)]
+        draws = randomness.uniform(0, "ladder/repeated", first, count)[:, 0]
+        return self.few[torch.from_numpy((draws * len(self.few)).astype(int))]
 
 
 def rungs(others: ImageSet) -> dict[str, ImageSet]:

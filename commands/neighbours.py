@@ -11,6 +11,7 @@ from conf.evaluate_schema import EvaluateConfig
 from imago.distributed import gathered, rank_and_world_size
 from imago.errors import UserError
 from imago.evaluation.building import MeasureBuilder
+from imago.evaluation.feature_measures import features_of_everything
 from imago.evaluation.image_sets import ImageSet
 from imago.evaluation.measure import Progress, Reals, go_through
 from imago.images import save_image, upscale_nearest
@@ -58,19 +59,20 @@ def write_neighbours(
     """
     if reals is None:
         raise UserError("neighbours looks among training images: add data.path=…, a folder, a zip or a pack")
+    if len(reals) < cfg.neighbours:
+        raise UserError(f"neighbours={cfg.neighbours}: there are only {len(reals)} training images")
     samples = images.images(0, cfg.neighbour_samples).cpu()
     if cfg.neighbour_distance == "face":
         collector = builder.collector("face")
         queries = collector.extractor(collector.prepared(samples))
-        identity = {"set": "everything", **reals.identity}
-        training = collector.of(reals.everything, len(reals), identity, "face: all training images", progress)
-        distances, indices = nearest_neighbours(queries, training["features"], cfg.neighbours)
-        nearest, crop = Nearest(distances, indices, torch.zeros_like(indices, dtype=torch.bool)), 1.0
+        training = features_of_everything(collector, reals, progress)
+        distances, rows = nearest_neighbours(queries, training, cfg.neighbours)
+        nearest, crop = Nearest(distances, rows % len(reals), rows >= len(reals)), 1.0
     else:
         crop = cfg.neighbour_crop
         search = NearestImages(samples, _distance(cfg, builder.device), cfg.neighbours, crop, reals.sample.mirror)
         go_through(reals.everything, len(reals), 256, search.update, "neighbours: all training images", progress)
-        nearest = merge_nearest(gathered(search.result()), cfg.neighbours)
+        nearest = merge_nearest(gathered(search.so_far), cfg.neighbours)
     if rank_and_world_size()[0] != 0:
         return
     everything = reals.everything

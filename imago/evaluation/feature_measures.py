@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from imago.data.packed import PackedDataset
 from imago.distributed import gathered_in_order
 from imago.errors import UserError
 from imago.evaluation.image_sets import AllImages, ImageSet
-from imago.evaluation.measure import Measure, Progress, Reals, Row, at_most, go_through, no_progress, resized
+from imago.evaluation.measure import (
+    Measure,
+    Progress,
+    Reals,
+    Row,
+    comparable,
+    floor_is,
+    go_through,
+    no_progress,
+    resized,
+)
 from imago.evaluation.statistics_cache import StatisticsCache
 from imago.metrics.features.extractor import FeatureExtractor
 from imago.metrics.frechet import frechet_distance
@@ -139,6 +150,8 @@ class FeatureMeasure(Measure):
         self.seed = seed
         self.needs_real = self.metrics != ["inception_score"]
         self.real: dict[str, Tensor] | None = None
+        self.real_count = 0
+        self.floor_is = ""
         self.references: dict[str, float] = {}
         if "inception_score" in self.metrics and not collector.extractor.has_logits:
             raise UserError(
@@ -149,10 +162,12 @@ class FeatureMeasure(Measure):
     def prepare(self, reals: Reals | None, progress: Progress = no_progress) -> None:
         if reals is None and not self.needs_real:
             return
-        compared = at_most(reals, self.count, self.name)
+        compared = comparable(reals, self.count, self.name, self.floor and self.needs_real)
         assert reals is not None
+        self.real_count = compared
         if self.needs_real:
             self.count = compared
+            self.floor_is = floor_is(reals, compared)
         collector, name = self.collector, self.collector.extractor.name
         self.real = collector.of(
             reals.sample, compared, {"set": "sample", **reals.identity}, f"{name}: real images", progress
@@ -165,9 +180,9 @@ class FeatureMeasure(Measure):
         def measure() -> dict[str, float]:
             assert self.real is not None
             values: dict[str, float] = {}
-            if "inception_score" in self.metrics:
+            if "inception_score" in self.metrics and compared >= self.splits:
                 values["inception_score"] = inception_score(self.real["logits"], self.splits)[0]
-            if 2 * compared <= len(reals):
+            if self.needs_real:
                 identity = {"set": "others", **reals.identity}
                 others = collector.of(reals.others, compared, identity, f"{name}: other real images", progress)
                 values |= {row.metric: row.value for row in self._compared(self.real["features"], others["features"])}
@@ -198,8 +213,9 @@ class FeatureMeasure(Measure):
         if "frechet" in self.metrics:
             rows.append(self._row("frechet", frechet_distance(real, other), how))
         if "kernel" in self.metrics:
-            value, spread = kernel_distance(real, other, seed=self.seed)
-            rows.append(self._row("kernel", value, f"100 subsets of up to 1,000, {how}", spread))
+            subsets = "100 subsets of 1,000" if len(real) > 1000 else "one subset"
+            value, spread = kernel_distance(real, other, seed=self.seed, by_content=False)
+            rows.append(self._row("kernel", value, f"{subsets}, {how}", spread))
         if "precision_recall" in self.metrics:
             for metric, value in zip(("precision", "recall"), precision_recall(real, other), strict=True):
                 rows.append(self._row(metric, value, f"k = 3, {how}", higher_is_better=True))
@@ -210,8 +226,9 @@ class FeatureMeasure(Measure):
     ) -> Row:
         name = f"{metric}/{self.collector.extractor.name}"
         reference = self.references.get(name, self.references.get(metric))
-        is_own = metric == "inception_score"
-        meaning = "" if reference is None else "the real images' own" if is_own else "real against real"
+        meaning = "" if reference is None else self.floor_is
+        if reference is not None and metric == "inception_score":
+            meaning = f"the real images' own, {self.real_count:,} images"
         return Row(name, value, self.count, protocol, spread, reference, meaning, higher_is_better)
 
 
@@ -235,13 +252,12 @@ class MemorisationMeasure(Measure):
         self.resolution = resolution
 
     def prepare(self, reals: Reals | None, progress: Progress = no_progress) -> None:
-        at_most(reals, self.count, self.name)
+        comparable(reals, self.count, self.name, floor=False)
         assert reals is not None
+        if self.held_out.checksum == reals.everything.dataset.checksum:
+            raise UserError(f"held_out={self.held_out.path} is what was trained on; give images that were not")
         collector, name = self.collector, self.collector.extractor.name
-        everything = {"set": "everything", **reals.identity}
-        self.training = collector.of(
-            reals.everything, len(reals), everything, f"{name}: all training images", progress
-        )["features"]
+        self.training = features_of_everything(collector, reals, progress)
         identity = {"set": "everything", "data": self.held_out.checksum, "height": self.resolution}
         held_out = AllImages(self.held_out, self.resolution)
         count = min(self.count, len(held_out))
@@ -283,3 +299,17 @@ class MemorisationMeasure(Measure):
                 None,
             ),
         ]
+
+
+def features_of_everything(collector: FeatureCollector, reals: Reals, progress: Progress) -> Tensor:
+    """Features of all training images, ``(N, D)``; and of their mirror images behind them, ``(2N, D)``, where training
+    mirrored: a copy of one of these is a copy, too."""
+    mirror = [False, True] if reals.sample.mirror else [False]
+    doing = f"{collector.extractor.name}: all training images"
+    parts = []
+    for mirrored in mirror:
+        identity = {"set": "everything", **reals.identity, "mirror": mirrored}
+        images = AllImages(reals.everything.dataset, reals.everything.resolution, mirrored)
+        name = f"{doing}, mirrored" if mirrored else doing
+        parts.append(collector.of(images, len(reals), identity, name, progress)["features"])
+    return torch.cat(parts)

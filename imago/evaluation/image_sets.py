@@ -62,22 +62,25 @@ class RealImages:
 
 
 class AllImages:
-    """Every image of a packed data set in its own order, none of them mirrored.
+    """Every image of a packed data set in its own order.
 
     Args:
         dataset: The pack.
         resolution: Height of the images.
+        mirrored: Flip all of them left to right.
     """
 
-    def __init__(self, dataset: PackedDataset, resolution: int) -> None:
+    def __init__(self, dataset: PackedDataset, resolution: int, mirrored: bool = False) -> None:
         self.dataset = dataset
         self.resolution = resolution
+        self.mirrored = mirrored
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def images(self, first: int, count: int) -> Tensor:
-        return torch.from_numpy(self.dataset.images(np.arange(first, first + count), self.resolution))
+        flips = np.full(count, self.mirrored)
+        return torch.from_numpy(self.dataset.images(np.arange(first, first + count), self.resolution, flips))
 
 
 class GeneratedImages:

@@ -128,11 +128,15 @@ def go_through(
 ) -> None:
     """Hands this process's share of the first `count` images to `take`, and shows how far it is.
 
-    Batches are of an even number, at most `batch_size`, and so small that every process gets one.
+    Batches are of an even number, at most `batch_size` (or 2), and so small that every process gets one.
+
+    Raises:
+        UserError: Fewer than two images for each process.
     """
     rank, world_size = rank_and_world_size()
-    size = min(batch_size, -(-count // world_size))
-    size += size % 2
+    if world_size > 1 and count < 2 * world_size:
+        raise UserError(f"{count} images cannot be shared by {world_size} processes; take at most {max(1, count // 2)}")
+    size = max(2, min(batch_size, count // world_size) // 2 * 2)
     with progress(doing) as tell:
         tell(0, count)
         for first, batch in batches(images, count, size, rank, world_size):
@@ -140,15 +144,37 @@ def go_through(
             tell(min(count, first + world_size * size), count)
 
 
-def at_most(reals: Reals | None, count: int, name: str) -> int:
-    """How many images can be compared one to one.
+_MOST_SHARED = 0.2  # of the images behind a floor that may be the same on both sides
+
+
+def comparable(reals: Reals | None, count: int, name: str, floor: bool) -> int:
+    """How many generated images can be compared with as many real ones.
+
+    With a floor, as many other real images are needed besides. A fifth of them may be the same as the first (as where
+    the official code compares 16,384 of CelebA-HQ's 30,000 with the 16,384 after them); if more would be, half of all
+    are compared with the other half, because a floor of the same images is too low.
+
+    Args:
+        reals: The real images.
+        count: How many the protocol wants.
+        name: Of the metric.
+        floor: Whether real images are compared with real ones, too.
 
     Raises:
-        UserError: There are no real images.
+        UserError: There are no real images, or a single one.
     """
     if reals is None:
         raise UserError(f"{name} compares with real images: add data.path=…, a folder, a zip or a pack")
-    return min(count, len(reals))
+    if len(reals) < 2:
+        raise UserError(f"{name} needs at least two real images; {reals.sample.dataset.name} has {len(reals)}")
+    count = min(count, len(reals))
+    return len(reals) // 2 if floor and 2 * count - len(reals) > _MOST_SHARED * count else count
+
+
+def floor_is(reals: Reals, count: int) -> str:
+    """What the value of `count` real images against as many others is, in words."""
+    shared = max(0, 2 * count - len(reals))
+    return "real against real" + (f", {shared:,} images in both" if shared else "")
 
 
 def resized(images: Tensor, resolution: int | None, how: str) -> Tensor:

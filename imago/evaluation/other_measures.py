@@ -17,6 +17,7 @@ from imago.metrics.discrete_modes import DiscreteModes
 from imago.metrics.face_detection import PROTOCOL, FaceDetection
 from imago.metrics.lpips import Lpips
 from imago.metrics.path_length import PerceptualPathLength
+from imago.metrics.precision import full_precision
 
 
 class FaceMeasure(Measure):
@@ -43,6 +44,7 @@ class FaceMeasure(Measure):
         self.cache = cache or StatisticsCache(None)
         self.metric = FaceDetection().to(device)
         self.real: dict[str, float] = {}
+        self.real_count = 0
 
     def prepare(self, reals: Reals | None, progress: Progress = no_progress) -> None:
         if reals is None:
@@ -55,6 +57,7 @@ class FaceMeasure(Measure):
             self.metric.reset()
             return values
 
+        self.real_count = count
         self.real = self.cache.numbers({"metric": "faces", "count": count, **reals.identity}, measure)
 
     def _values(self) -> dict[str, float]:
@@ -76,7 +79,7 @@ class FaceMeasure(Measure):
                 self.count,
                 f"{words[name]}, {PROTOCOL}",
                 reference=self.real.get(name),
-                reference_is="the real images' own" if self.real else "",
+                reference_is=f"the real images' own, {self.real_count:,} images" if self.real else "",
                 higher_is_better=True,
             )
             for name, value in self._values().items()
@@ -178,7 +181,8 @@ class PathLengthMeasure(Measure):
     def rows(self) -> list[Row]:
         assert self.metric is not None
         rank, world_size = rank_and_world_size()
-        for start in range(rank * self.batch_size, self.samples, world_size * self.batch_size):
-            self.metric.update(start, min(self.batch_size, self.samples - start))
+        with full_precision(self.device):
+            for start in range(rank * self.batch_size, self.samples, world_size * self.batch_size):
+                self.metric.update(start, min(self.batch_size, self.samples - start))
         protocol = f"in z, {self.path}, ε = 10⁻⁴, LPIPS of VGG16"
         return [Row(self.name, self.metric.compute(), self.samples, protocol)]

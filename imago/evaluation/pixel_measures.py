@@ -7,7 +7,17 @@ from torch import Tensor
 
 from imago.errors import UserError
 from imago.evaluation.image_sets import ImageSet
-from imago.evaluation.measure import Measure, Progress, Reals, Row, at_most, go_through, no_progress, resized
+from imago.evaluation.measure import (
+    Measure,
+    Progress,
+    Reals,
+    Row,
+    comparable,
+    floor_is,
+    go_through,
+    no_progress,
+    resized,
+)
 from imago.evaluation.statistics_cache import StatisticsCache
 from imago.metrics.ms_ssim import MultiScaleSsim
 from imago.metrics.sliced_wasserstein import SlicedWasserstein
@@ -56,7 +66,7 @@ class SlicedWassersteinMeasure(Measure):
         self.floor_is = ""
 
     def prepare(self, reals: Reals | None, progress: Progress = no_progress) -> None:
-        self.count = at_most(reals, self.count, self.name)
+        self.count = comparable(reals, self.count, self.name, self.floor)
         assert reals is not None
         go_through(reals.sample, self.count, self.batch_size, self._add_real, "swd: real images", progress)
         if not self.floor:
@@ -70,8 +80,7 @@ class SlicedWassersteinMeasure(Measure):
 
         key = {"metric": "swd", "count": self.count, **self.settings, **reals.identity}
         self.floors = self.cache.numbers(key, measure)
-        shared = max(0, 2 * self.count - len(reals))
-        self.floor_is = "real against real" + (f", {shared:,} images in both" if shared else "")
+        self.floor_is = floor_is(reals, self.count)
 
     def begin(self, generated: ImageSet) -> None:
         self.metric.reset()

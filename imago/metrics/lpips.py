@@ -16,6 +16,7 @@ from torch import Tensor
 
 from imago.errors import UserError, first_line
 from imago.metrics.features.vgg16 import Vgg16, load_vgg16
+from imago.metrics.precision import full_precision
 
 LAYERS = ("conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3")
 _CHANNELS = (64, 128, 256, 512, 512)
@@ -64,11 +65,12 @@ class Lpips:
         """
         if first.shape != second.shape:
             raise UserError(f"LPIPS compares images of one shape, not {tuple(first.shape)} and {tuple(second.shape)}")
-        activations = self._network(torch.cat([first, second]).to(self._weights[0]), LAYERS)
         total = self._weights[0].new_zeros(len(first))
-        for name, weight in zip(LAYERS, self._weights, strict=True):
-            a, b = _unit_length(activations[name]).chunk(2)  # (N, C, h, w) each
-            total += torch.einsum("nchw,c->nhw", (a - b).square(), weight).mean(dim=(1, 2))
+        with full_precision(total.device):
+            activations = self._network(torch.cat([first, second]).to(total), LAYERS)
+            for name, weight in zip(LAYERS, self._weights, strict=True):
+                a, b = _unit_length(activations[name]).chunk(2)  # (N, C, h, w) each
+                total += torch.einsum("nchw,c->nhw", (a - b).square(), weight).mean(dim=(1, 2))
         return total
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from imago.errors import UserError
 from imago.metrics.checks import check_images
 from imago.metrics.features.vgg16 import Vgg16
+from imago.metrics.precision import full_precision
 from imago.metrics.resizing import resize
 
 FACE_CROP = 0.6  # of both sides: from the brows to the lower lip in CelebA-HQ
@@ -97,7 +98,8 @@ class VggDistance:
         size = max(1, round(height * scale)), max(1, round(width * scale))
         parameter = next(self._network.parameters())
         pixels = resize(images.to(parameter.device), size, "box").to(parameter.dtype)
-        return list(self._network(pixels / 127.5 - 1, _CHEN_KOLTUN_LAYERS).values())
+        with full_precision(pixels.device):
+            return list(self._network(pixels / 127.5 - 1, _CHEN_KOLTUN_LAYERS).values())
 
     def between(self, queries: list[Tensor], others: list[Tensor]) -> Tensor:
         """See :class:`ImageDistance`."""
@@ -149,6 +151,11 @@ class NearestImages:
             raise UserError(f"training images from {first_index} on: a distance is NaN or infinite")
         indices = torch.arange(first_index, first_index + len(images)).expand_as(distances)
         self._nearest = merge_nearest([self._nearest, Nearest(distances, indices, mirrored)], self._k)
+
+    @property
+    def so_far(self) -> Nearest:
+        """The nearest of the images seen so far; fewer than k while these are fewer."""
+        return self._nearest
 
     def result(self) -> Nearest:
         """The nearest of all images seen.

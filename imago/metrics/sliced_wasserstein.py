@@ -10,7 +10,6 @@ distance of the real images from themselves (given as both sets: their patches l
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from imago.metrics.descriptors import (
     extract_patches,
 )
 from imago.metrics.laplacian import laplacian_pyramid, level_sizes
+from imago.metrics.precision import full_precision
 
 _CHANNELS = 3
 _SIDES = ("real", "fake")
@@ -244,7 +244,7 @@ class SlicedWasserstein(Metric):
         shift = shifts[0] - shifts[1]
         distances = _distances_by_numpy if self.device.type == "cpu" else _distances_by_torch
         total = 0.0
-        with _full_precision(self.device):
+        with full_precision(self.device):
             for start in range(0, len(directions), together):
                 chosen = slice(start, start + together)
                 part = projections[:, : len(directions[chosen])]
@@ -267,18 +267,6 @@ def _unit_directions(seed: int, count: int, size: int) -> NDArray[np.float64]:
     """Random directions ``(count, size)``, uniform on the sphere."""
     directions = randomness.normal(seed, f"{_PURPOSE}/directions", 0, count, size)
     return directions / np.linalg.norm(directions, axis=1, keepdims=True)
-
-
-@contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """Matrix products in float32 proper, whatever the program around has chosen for training."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def _project(blocks: Iterator[Tensor], weights: Tensor, out: Tensor) -> None:

@@ -107,10 +107,10 @@ def test_fewer_real_images_than_the_protocol_wants(evaluate, tmp_path):
     out = tmp_path / "a.json"
     result = evaluate("protocol.swd_images=1000", "metrics=[swd]", f"out={out}")
     assert result.code == 0, result.err
-    assert "48 images instead of 1,000" in result.err
+    assert "24 images instead of 1,000" in result.err
     rows = values(json.loads(out.read_text()))
-    assert rows["swd/avg"]["images"] == 48
-    assert "48 images in both" in rows["swd/avg"]["reference_is"]
+    assert rows["swd/avg"]["images"] == 24
+    assert rows["swd/avg"]["reference_is"] == "real against real"
 
 
 @pytest.mark.ddp

@@ -117,10 +117,17 @@ def test_frechet_is_scipys(reals):
     assert rows["frechet/means"].reference == pytest.approx(frechet(real, other), rel=1e-4)
 
 
-def test_without_other_real_images_there_is_no_floor(reals):
-    rows = measured(FeatureMeasure(["frechet"], 40, collector(Means())), reals)
-    assert rows["frechet/means"].reference is None
+def test_a_floor_needs_other_real_images(reals):
+    """Of 48: half against half; without a floor all; with a fifth in common as many as wanted."""
+    for measure in (FeatureMeasure(["frechet"], 40, collector(Means())), SlicedWassersteinMeasure(40, 4, 4)):
+        (row, *_) = measured(measure, reals).values()
+        assert (row.images, row.reference_is) == (24, "real against real")
+    rows = measured(FeatureMeasure(["frechet"], 40, collector(Means()), floor=False), reals)
     assert rows["frechet/means"].images == 40
+    assert rows["frechet/means"].reference is None
+    rows = measured(FeatureMeasure(["frechet"], 26, collector(Means())), reals)
+    assert rows["frechet/means"].images == 26
+    assert rows["frechet/means"].reference_is == "real against real, 4 images in both"
 
 
 def test_all_metrics_of_features_share_one_pass(reals):
@@ -175,6 +182,7 @@ def test_real_images_are_seen_once(reals, tmp_path):
 def test_copies_are_memorised(reals, tmp_path):
     class HeldOut:
         checksum = "other"
+        path = "held out"
 
         def __len__(self):
             return 12
@@ -189,6 +197,30 @@ def test_copies_are_memorised(reals, tmp_path):
     assert rows["memorised/means"].value == 1
     noise = by_name(evaluate([measure], Noise(), 6, ""))
     assert noise["memorisation/means"].value == pytest.approx(0.5, abs=4 * noise["memorisation/means"].spread)
+
+
+def test_mirror_images_are_copies_too(reals):
+    class HeldOut:
+        checksum = "other"
+
+        def __len__(self):
+            return 12
+
+        def images(self, indices, resolution, mirrored=None):
+            return Noise().images(int(indices[0]), len(indices)).numpy()
+
+    mirrored = AllImages(reals.everything.dataset, 16, mirrored=True)
+    measure = MemorisationMeasure(30, collector(Means()), HeldOut(), 16)
+    assert measured(measure, reals, mirrored)["memorised/means"].value == 1
+    plain = Reals.of(reals.everything.dataset, 16, mirror=False)
+    measure = MemorisationMeasure(30, collector(Means()), HeldOut(), 16)
+    assert measured(measure, plain, mirrored)["memorised/means"].value < 1
+
+
+def test_what_was_trained_on_is_not_held_out(reals):
+    measure = MemorisationMeasure(4, collector(Means()), reals.everything.dataset, 16)
+    with pytest.raises(UserError, match="is what was trained on"):
+        measure.prepare(reals)
 
 
 def test_every_measure_gets_its_own_number_of_images(reals):

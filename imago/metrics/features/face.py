@@ -21,6 +21,7 @@ from imago.errors import UserError
 from imago.faces.dlib_models import find_model
 from imago.metrics.checks import check_images
 from imago.metrics.features.extractor import file_digest
+from imago.metrics.precision import full_precision
 from imago.metrics.resizing import WAYS, resize, to_bytes
 
 _MODEL_FILE = "dlib_face_recognition_resnet_model_v1.dat"
@@ -68,7 +69,7 @@ class FaceFeatures:
     def __call__(self, images: Tensor) -> Tensor:
         """Embeddings of images uint8 ``(N, 3, H, W)``: float32 ``(N, 128)`` on the CPU."""
         chips = to_bytes(resize(check_images(images), _SIDE, self.resize)).to(self.device)
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.inference_mode(), full_precision(self.device):
             return self._embed((chips - self._mean_colour) / 256).cpu()
 
     def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:

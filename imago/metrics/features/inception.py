@@ -10,6 +10,7 @@ from torch import Tensor
 from imago.errors import MissingDependencyError, UserError, first_line
 from imago.metrics.checks import check_images
 from imago.metrics.features.extractor import file_digest
+from imago.metrics.precision import full_precision
 from imago.metrics.resizing import WAYS, resize, to_bytes
 
 WEIGHTS_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -69,7 +70,7 @@ class InceptionFeatures:
         images = check_images(images)
         if self.resize != "tf1":
             images = to_bytes(resize(images, _SIDE, self.resize))  # at 299² the network's own resizing does nothing
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.inference_mode(), full_precision(self.device):
             features, logits = self._network(images.to(self.device))
         return features.float().cpu(), logits.float().cpu()
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from imago.errors import UserError, first_line
 from imago.metrics.checks import check_images
 from imago.metrics.features.extractor import file_digest
+from imago.metrics.precision import full_precision
 from imago.metrics.resizing import WAYS, resize
 
 _TINY = torch.finfo(torch.float32).tiny
@@ -104,7 +105,7 @@ class TorchScriptFeatures:
     def _run(self, network: Any, pixels: Tensor, **options: bool) -> Tensor:
         size = "×".join(map(str, pixels.shape[2:]))
         try:
-            with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+            with torch.inference_mode(), full_precision(self.device):
                 output = network(pixels, **options)
         except torch.OutOfMemoryError:
             raise

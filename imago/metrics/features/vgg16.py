@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from imago.errors import UserError, first_line
 from imago.metrics.checks import check_images
+from imago.metrics.precision import full_precision
 from imago.metrics.resizing import WAYS
 from imago.metrics.resizing import resize as resize_images
 
@@ -125,7 +126,8 @@ class Vgg16Features:
         features = []
         for part in check_images(images).split(_CHUNK):
             resized = resize_images(part.to(self._device), _SIDE, self._resize)
-            features.append(self._network(resized / 127.5 - 1, ["fc2"])["fc2"].float().cpu())
+            with full_precision(resized.device):
+                features.append(self._network(resized / 127.5 - 1, ["fc2"])["fc2"].float().cpu())
         return torch.cat(features)
 
     def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
