@@ -20,7 +20,7 @@ from callbacks.snapshot import write_synced
 from imago.atomic import atomic_path
 from imago.data.packed import PackedDataset
 from imago.errors import UserError
-from imago.evaluation.building import MeasureBuilder, MeasureOptions, metric_names
+from imago.evaluation.building import MeasureBuilder, MeasureOptions, metric_names, row_names
 from imago.evaluation.image_sets import GeneratedImages
 from imago.evaluation.measure import Measure, Reals, Row, evaluate
 from imago.evaluation.protocol import Protocol
@@ -34,14 +34,6 @@ logger = logging.getLogger("imago")
 BEST_GENERATOR = "best_generator.safetensors"
 BEST_CHECKPOINT = "checkpoints/best.ckpt"
 BEST_RECORD = "best.json"
-
-_ROWS_OF = {  # the beginning of a row's name → its metric, where they differ
-    "precision": "precision_recall",
-    "recall": "precision_recall",
-    "face_rate": "faces",
-    "face_confidence": "faces",
-    "modes_kl": "modes",
-}
 
 
 class GanMetrics(pl.Callback):
@@ -113,22 +105,27 @@ class GanMetrics(pl.Callback):
             digits=digits,
             batch_size=batch_size,
         )
-        if best_by is not None and _ROWS_OF.get(best_by.partition("/")[0], best_by.partition("/")[0]) not in names:
-            raise UserError(f"callbacks.gan_metrics.best_by={best_by} is not among the metrics: {', '.join(names)}")
         self.best_by = best_by
         self._measures: list[Measure] = []
         self._prepared = False
         self._failing = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # What is not installed or not there is told now, not after hours.
-        resolution = pl_module.schedule.resolution  # type: ignore[union-attr]
-        self._measures = MeasureBuilder(self.options, pl_module.device, resolution).build()  # type: ignore[arg-type]
+        # What is not installed, not there or not measured is told now, not after hours.
+        module: AdversarialModule = pl_module  # type: ignore[assignment]
+        resolution, base = module.schedule.resolution, trainer.datamodule.base  # type: ignore[attr-defined]
+        names = row_names(self.options, (resolution, resolution // base[0] * base[1]))
+        if self.best_by is not None and self.best_by not in names:
+            raise UserError(f"callbacks.gan_metrics.best_by={self.best_by} is not measured; choose {', '.join(names)}")
+        self._measures = MeasureBuilder(self.options, module.device, resolution).build()
         self._prepared = False
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         module: AdversarialModule = pl_module  # type: ignore[assignment]
         if not due(module, self.every_images) or module.skipped_in_a_row > 0:
+            return
+        if not all(bool(torch.isfinite(weight).all()) for weight in module.generator_ema.parameters()):
+            logger.warning("%d images seen: not measured, the averaged generator is not finite", module.images_seen)
             return
         started = time.perf_counter()
         rows = self._evaluate(trainer, module)
@@ -156,7 +153,10 @@ class GanMetrics(pl.Callback):
             device=module.device,
             batch_size=self.options.batch_size,
         )
-        return evaluate(self._measures, images, self.options.batch_size, "")
+        rows = evaluate(self._measures, images, self.options.batch_size, "")
+        for measure in self._measures:  # frees what they keep of the images
+            measure.begin(images)
+        return rows
 
     def _log(self, trainer: pl.Trainer, module: AdversarialModule, rows: list[Row], seconds: float) -> None:
         numbers: dict[str, float] = {"images_seen": module.images_seen}
@@ -179,15 +179,11 @@ class GanMetrics(pl.Callback):
     def _keep_best(self, trainer: pl.Trainer, module: AdversarialModule, rows: list[Row]) -> None:
         if self.best_by is None:
             return
-        found = [row for row in rows if row.metric == self.best_by]
-        if not found or found[0].higher_is_better is None:
-            names = ", ".join(row.metric for row in rows if row.higher_is_better is not None)
-            raise UserError(f"callbacks.gan_metrics.best_by={self.best_by} is not measured; choose one of {names}")
-        row = found[0]
+        (row,) = (row for row in rows if row.metric == self.best_by)
         if not trainer.is_global_zero or not math.isfinite(row.value):
             return
         run_dir = Path(trainer.default_root_dir)
-        best = _read_best(run_dir / BEST_RECORD, self.best_by)
+        best = _read_best(run_dir / BEST_RECORD, _what(row))
         if best is not None and (row.value <= best if row.higher_is_better else row.value >= best):
             return
         stage = module.stage
@@ -197,7 +193,7 @@ class GanMetrics(pl.Callback):
             for snapshot in trainer.checkpoint_callbacks:
                 with atomic_path(run_dir / BEST_CHECKPOINT) as temporary:
                     write_synced(temporary, snapshot.state(module, description))  # type: ignore[attr-defined]
-            record = {"metric": row.metric, "value": row.value, "images_seen": module.images_seen}
+            record = {**_what(row), "value": row.value, "images_seen": module.images_seen}
             with atomic_path(run_dir / BEST_RECORD) as temporary:
                 temporary.write_text(json.dumps(record) + "\n")
             self._failing = False
@@ -207,10 +203,15 @@ class GanMetrics(pl.Callback):
             self._failing = True
 
 
-def _read_best(path: Path, metric: str) -> float | None:
-    """The best value so far; None: of no or another metric."""
+def _what(row: Row) -> dict[str, Any]:
+    """What makes two values of a row comparable."""
+    return {"metric": row.metric, "images": row.images, "protocol": row.protocol}
+
+
+def _read_best(path: Path, what: dict[str, Any]) -> float | None:
+    """The best value so far; None: of no metric, another one, or measured otherwise."""
     try:
         record = json.loads(path.read_text())
-        return float(record["value"]) if record["metric"] == metric else None
+        return float(record["value"]) if {**record, **what} == record else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -23,7 +23,9 @@ from conf import schemas
 from imago.errors import UserError
 
 _SHOW_TRACEBACKS = "IMAGO_TRACEBACKS"
-_PATH_KEYS = frozenset({"run_dir", "checkpoint", "out", "hydra.sweep.dir"}) | {
+_PATH_KEYS = frozenset(
+    {"run_dir", "checkpoint", "out", "held_out", "weights", "vgg16_weights", "digits", "cache", "hydra.sweep.dir"}
+) | {
     f"{group}.{key}"
     for group in ("data", "source")
     for key in ("path", "root", "cache", "keep", "landmarks_file", "predictor_path")

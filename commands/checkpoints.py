@@ -1,7 +1,6 @@
 """Which generators ``checkpoint=`` means."""
 
 import glob
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +31,13 @@ class Checkpoint:
     def resolution(self) -> int:
         return int(self.description["resolution"])
 
+    @property
+    def final_resolution(self) -> int:
+        """What the network grows to."""
+        return int(self.description["config"].get("resolution", self.resolution))
 
-def find_checkpoints(given: str | Sequence[str]) -> list[Checkpoint]:
+
+def find_checkpoints(given: Any) -> list[Checkpoint]:
     """The generators that a user means, by images_seen.
 
     Args:
@@ -43,7 +47,8 @@ def find_checkpoints(given: str | Sequence[str]) -> list[Checkpoint]:
         UserError: There are none, or one is not a generator.
     """
     found: dict[Path, Checkpoint] = {}
-    for text in [given] if isinstance(given, str) else list(given):
+    texts = [given] if isinstance(given, str | int | float) else list(given or [])
+    for text in map(str, texts):
         path = Path(text).expanduser()
         names = [str(path)] if path.exists() or not glob.has_magic(text) else sorted(glob.glob(str(path)))
         if not names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ import torch.distributed
 from commands.checkpoints import Checkpoint
 from commands.devices import find_device
 from commands.evaluation_job import EvaluationJob
-from commands.neighbours import check_neighbours, write_neighbours
+from commands.neighbours import check_enough, check_neighbours, write_neighbours
 from conf.evaluate_schema import EvaluateConfig
 from datamodules.progress import PreparationProgress
 from imago.distributed import rank_and_world_size
@@ -22,7 +23,7 @@ from imago.evaluation.building import MeasureBuilder
 from imago.evaluation.image_sets import GeneratedImages, ImageSet, PooledImages, images_of
 from imago.evaluation.measure import Measure, Progress, Reals, no_progress
 from imago.evaluation.measure import evaluate as evaluate_images
-from imago.evaluation.report import Evaluated, table_of_one, table_of_several, write_report
+from imago.evaluation.report import Evaluated, notes, table_of_one, table_of_several, write_report
 from imago.networks.serialization import load_generator
 
 logger = logging.getLogger("imago")
@@ -45,7 +46,7 @@ def evaluate(cfg: EvaluateConfig) -> None:
     else:
         from commands.evaluate_processes import start_processes
 
-        start_processes(cfg)
+        start_processes(cfg, job.data_given)
 
 
 def measure(job: EvaluationJob, device: torch.device) -> None:
@@ -54,9 +55,13 @@ def measure(job: EvaluationJob, device: torch.device) -> None:
     progress: Progress = PreparationProgress if first_process else no_progress
     builder = MeasureBuilder(job.options(), device, job.resolution, job.held_out if cfg.held_out else None)
     measures = builder.build()
+    out, failure = job.out, None
+    if first_process and measures:
+        _check_writable(out)
+    if "neighbours" in job.metrics:
+        check_enough(cfg, reals)
     for one in measures:
         _prepare(one, reals, progress)
-    out = job.out(job.protocol.pool)
     done: list[Evaluated] = []
     groups = [job.checkpoints] if job.protocol.pool else [[checkpoint] for checkpoint in job.checkpoints]
     for group in groups:
@@ -67,12 +72,27 @@ def measure(job: EvaluationJob, device: torch.device) -> None:
         given = newest.given if len(group) == 1 else f"{newest.given} and {len(group) - 1} more"
         done.append(Evaluated(given, newest.images_seen, rows))
         if first_process and rows:  # after each: what is measured is not lost
-            written = write_report(out, done, job.about())
+            try:
+                written = write_report(out, done, job.about())
+            except OSError as error:  # the numbers are shown first, and those of the other generators measured
+                failure = error
     if first_process and done[0].rows:
         _print(done, job.data_name)
+        if failure is not None:
+            raise UserError(f"out={out}: the report cannot be written ({failure.strerror or failure})")
         print("wrote " + ", ".join(map(str, written)))
     if "neighbours" in job.metrics:
         write_neighbours(cfg, builder, images, reals, out.with_name(f"{out.stem}-neighbours.png"), progress)
+
+
+def _check_writable(out: Path) -> None:
+    """Refuses a place for the report where nothing can be written, before anything is measured."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise UserError(f"out={out}: cannot be written there ({error.strerror or error})") from error
 
 
 def _images(job: EvaluationJob, group: list[Checkpoint], device: torch.device) -> ImageSet:
@@ -108,6 +128,7 @@ def _print(done: list[Evaluated], data: str) -> None:
     else:
         print(f"{len(done)} generators, beside {data}")
         console.print(table_of_several(done))
+        print("\n".join(notes(done[0].rows)))
 
 
 def _check(cfg: EvaluateConfig) -> None:

@@ -18,8 +18,12 @@ from conf.evaluate_schema import EvaluateConfig
 from imago.errors import UserError, first_line
 
 
-def start_processes(cfg: EvaluateConfig) -> None:
+def start_processes(cfg: EvaluateConfig, data_given: bool) -> None:
     """Measures with ``cfg.processes`` processes on this machine; the data must be packed already.
+
+    Args:
+        cfg: The options.
+        data_given: See :class:`commands.evaluation_job.EvaluationJob`.
 
     Raises:
         UserError: Not as many GPUs, or what one of the processes stumbled over.
@@ -29,7 +33,7 @@ def start_processes(cfg: EvaluateConfig) -> None:
         raise UserError(f"processes={cfg.processes}: there are {torch.cuda.device_count()} GPUs here")
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # what failed is told below, once
     with tempfile.TemporaryDirectory(prefix="imago-") as folder:
-        arguments = (OmegaConf.to_container(cfg, resolve=True), gpus, folder)
+        arguments = (OmegaConf.to_container(cfg, resolve=True), data_given, gpus, folder)
         try:
             torch.multiprocessing.spawn(_work, arguments, nprocs=cfg.processes)
         except (ProcessRaisedException, ProcessExitedException) as error:
@@ -39,7 +43,7 @@ def start_processes(cfg: EvaluateConfig) -> None:
             raise UserError(f"one of the processes failed: {first_line(error)}") from error
 
 
-def _work(rank: int, options: dict[str, Any], gpus: bool, folder: str) -> None:
+def _work(rank: int, options: dict[str, Any], data_given: bool, gpus: bool, folder: str) -> None:
     """One of the processes."""
     from commands.app import CurrentStderrHandler
     from commands.evaluate import measure
@@ -61,7 +65,7 @@ def _work(rank: int, options: dict[str, Any], gpus: bool, folder: str) -> None:
             rank=rank,
             world_size=options["processes"],
         )
-        job = EvaluationJob(cfg)
+        job = EvaluationJob(cfg, data_given)
         job.open_data(verify=False)
         measure(job, device)
         torch.distributed.barrier()

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import logging
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from commands.checkpoints import Checkpoint, find_checkpoints, run_of
 from conf.evaluate_schema import EvaluateConfig
@@ -16,7 +24,7 @@ from datamodules.packed import PackedDataModule
 from datamodules.sources import SourceDataModule
 from imago import __version__
 from imago.data.packed import PackedDataset
-from imago.errors import UserError
+from imago.errors import UserError, first_line
 from imago.evaluation.building import MeasureOptions, metric_names
 from imago.evaluation.measure import Reals
 from imago.evaluation.protocol import Protocol
@@ -29,17 +37,20 @@ class EvaluationJob:
 
     Args:
         cfg: The options.
+        data_given: Whether the user says what the real images are; None: as Hydra has it.
 
     Raises:
         UserError: Unknown metrics, no generators, numbers that make no sense.
     """
 
-    def __init__(self, cfg: EvaluateConfig) -> None:
+    def __init__(self, cfg: EvaluateConfig, data_given: bool | None = None) -> None:
         self.cfg = cfg
+        self.data_given = _given("data") if data_given is None else data_given
         self.metrics = metric_names(cfg.metrics)
         self.protocol = protocol_of(cfg)
         self.checkpoints: list[Checkpoint] = find_checkpoints(cfg.checkpoint)
-        heights = [checkpoint.resolution for checkpoint in self.checkpoints]
+        # A generator that is growing still is measured at the size that it will have, as the rest of its run.
+        heights = [max(one.resolution, one.final_resolution) for one in self.checkpoints]
         self.resolution = self.cfg.resolution or max(heights)
         for checkpoint in self.checkpoints:
             if self.resolution % checkpoint.resolution:
@@ -79,35 +90,44 @@ class EvaluationJob:
     def _data_module(self, verify: bool) -> PackedDataModule | None:
         options = OmegaConf.to_container(self.cfg.data, resolve=True) if OmegaConf.is_config(self.cfg.data) else None
         assert isinstance(options, dict)
-        if "path" in options and not options["path"] and not options.get("root"):
-            options = self._data_of_run()
+        if not self.data_given:
+            options = self._data_of_run(quiet=not verify)
             if options is None:
                 return None
         return self._instantiated({**options, "verify": verify})
 
     def _instantiated(self, options: dict[Any, Any]) -> PackedDataModule:
         network = self.checkpoints[-1].description["config"]
-        module: PackedDataModule = instantiate(
-            {**options, "channels": int(network.get("channels", 3))},
-            resolution=self.resolution,
-            base=list(network.get("base", [4, 4])),
-            seed=self.cfg.seed,
-            _convert_="all",
-        )
+        try:
+            module: PackedDataModule = instantiate(
+                {**options, "channels": int(network.get("channels", 3))},
+                resolution=self.resolution,
+                base=list(network.get("base", [4, 4])),
+                seed=self.cfg.seed,
+                _convert_="all",
+            )
+        except InstantiationException as error:
+            if isinstance(error.__cause__, UserError):
+                raise error.__cause__ from None
+            raise UserError(f"the data cannot be opened: {first_line(error)}") from error
         module.check()
         return module
 
-    def _data_of_run(self) -> dict[Any, Any] | None:
-        """The data that the run of the checkpoint was trained on."""
+    def _data_of_run(self, quiet: bool) -> dict[Any, Any] | None:
+        """The data that the run of the checkpoint was trained on; None where nothing tells."""
         config = run_of(self.checkpoints[-1].path) / "config.yaml"
+        if not config.exists():
+            return None
         try:
-            options = OmegaConf.to_container(OmegaConf.load(config))
-        except (OSError, ValueError):
-            return None
-        data = options.get("data") if isinstance(options, dict) else None
-        if not isinstance(data, dict):
-            return None
-        logger.info("real images: those that %s was trained on (data.path=… takes others)", config.parent)
+            options: Any = OmegaConf.to_container(OmegaConf.load(config))
+            data, target = options["data"], str(options["data"]["_target_"])
+        except (OSError, ValueError, KeyError, TypeError, YAMLError, OmegaConfBaseException) as error:
+            what = first_line(error)
+            raise UserError(f"{config} does not tell the data of the run ({what}); give data.path=…") from error
+        if not target.startswith("datamodules."):  # nothing else is imported because a file says so
+            raise UserError(f"{config}: {target} is none of imago's data modules; give data.path=…")
+        if not quiet:
+            logger.info("real images: those that %s was trained on (data.path=… takes others)", config.parent)
         return dict(data)
 
     def held_out(self) -> PackedDataset:
@@ -139,12 +159,21 @@ class EvaluationJob:
             return "no real images"
         return f"{self.dataset.name} ({len(self.dataset):,} images) at {self.resolution}²"
 
-    def out(self, pooled: bool) -> Path:
-        """The report to write."""
+    @property
+    def out(self) -> Path:
+        """The report to write. Reports of other settings have other names, so that none is replaced by another."""
         if self.cfg.out:
             return Path(self.cfg.out).expanduser()
-        name = "curve" if len(self.checkpoints) > 1 and not pooled else f"{self.checkpoints[-1].images_seen:09d}"
-        return run_of(self.checkpoints[-1].path) / "evaluation" / f"{name}.json"
+        several = len(self.checkpoints) > 1
+        names = [str(one.path.resolve()) for one in self.checkpoints] if several else []
+        data = None if self.dataset is None else (self.dataset.checksum, self.mirror)
+        options = dataclasses.asdict(self.options()) | {"batch_size": 0, "cache": None}
+        settings = [names, data, self.resolution, options, self.cfg.held_out]
+        digest = hashlib.blake2b(json.dumps(settings, default=str).encode(), digest_size=4).hexdigest()
+        kind = "pool" if self.protocol.pool else "curve"
+        stem = kind if several else f"{self.checkpoints[-1].images_seen:09d}"
+        run = run_of(self.checkpoints[-1].path)
+        return run / "evaluation" / f"{stem}-{'-'.join(self.metrics)}-{digest}.json"
 
     def about(self) -> dict[str, Any]:
         """What a report says besides its numbers."""
@@ -170,3 +199,9 @@ def protocol_of(cfg: EvaluateConfig) -> Protocol:
     protocol = Protocol(**options)
     protocol.check()
     return protocol
+
+
+def _given(group: str) -> bool:
+    """Whether the user chose an option of a group, or one of its keys."""
+    overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    return any(re.match(rf"[+~]*{group}(\.[^=]*)?=", override) for override in overrides)

@@ -41,6 +41,18 @@ def check_neighbours(cfg: EvaluateConfig) -> None:
         )
 
 
+def check_enough(cfg: EvaluateConfig, reals: Reals | None) -> None:
+    """Refuses real images among which nothing can be looked for.
+
+    Raises:
+        UserError: There are none, or too few.
+    """
+    if reals is None:
+        raise UserError("neighbours looks among training images: add data.path=…, a folder, a zip or a pack")
+    if len(reals) < cfg.neighbours:
+        raise UserError(f"neighbours={cfg.neighbours}: there are only {len(reals)} training images")
+
+
 def write_neighbours(
     cfg: EvaluateConfig, builder: MeasureBuilder, images: ImageSet, reals: Reals | None, out: Path, progress: Progress
 ) -> None:
@@ -57,10 +69,8 @@ def write_neighbours(
     Raises:
         UserError: There are no real images, or too few.
     """
-    if reals is None:
-        raise UserError("neighbours looks among training images: add data.path=…, a folder, a zip or a pack")
-    if len(reals) < cfg.neighbours:
-        raise UserError(f"neighbours={cfg.neighbours}: there are only {len(reals)} training images")
+    check_enough(cfg, reals)
+    assert reals is not None
     samples = images.images(0, cfg.neighbour_samples).cpu()
     if cfg.neighbour_distance == "face":
         collector = builder.collector("face")

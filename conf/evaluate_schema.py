@@ -20,20 +20,19 @@ class EvaluateConfig:
     # neighbours, memorisation, modes, path_length (ppl).
     metrics: list[str] = field(default_factory=lambda: ["swd", "ms_ssim"])
 
-    # The real images; without a path, those that the run was trained on.
+    # The real images; if nothing is said of them, those that the run was trained on.
     data: Any = MISSING
 
     protocol: Protocol = field(default_factory=Protocol)
 
     # Report to write, ending in .json; a Markdown table and, for several generators, a plot are written beside it. By
-    # default evaluation/<images seen>.json in the run that the checkpoint belongs to.
+    # default evaluation/<images seen>-<metrics>-<hash of the settings>.json in the run that the checkpoint belongs to.
     out: str | None = None
 
     # Any other seed gives other samples, descriptors and projections.
     seed: int = 0
 
-    # Height of the images; by default the largest that the given generators make. Smaller ones are enlarged by
-    # repeating pixels.
+    # Height of the images; by default what the given generators grow to. Smaller ones are enlarged by repeating pixels.
     resolution: int | None = None
 
     # What frechet, kernel, precision_recall, inception_score and memorisation look at: face (dlib's embedding, needs
@@ -80,5 +79,5 @@ class EvaluateConfig:
     # Processes that share the work: on as many GPUs, or on CPUs with device=cpu.
     processes: int = 1
 
-    # Where results of real images are kept; by default $IMAGO_CACHE/metrics or ~/.cache/imago/metrics.
+    # Results of real images are kept in the folder metrics in here; by default in $IMAGO_CACHE or ~/.cache/imago.
     cache: str | None = None

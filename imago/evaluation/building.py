@@ -12,6 +12,7 @@ import torch
 
 from imago.data.packed import PackedDataset
 from imago.data.packing import default_cache
+from imago.data.sources.mnist import MNIST
 from imago.errors import UserError
 from imago.evaluation.measure import Measure
 from imago.evaluation.protocol import Protocol
@@ -86,6 +87,29 @@ def metric_names(given: Sequence[str]) -> list[str]:
     return names
 
 
+def row_names(options: MeasureOptions, extent: tuple[int, int]) -> dict[str, str]:
+    """The rows that measures will give of images of height and width `extent`: name → metric.
+
+    Raises:
+        UserError: The images are too small for swd.
+    """
+    from imago.metrics.laplacian import level_sizes
+
+    network = options.features
+    levels = [*(height for height, _ in level_sizes(*extent)), "avg"] if "swd" in options.metrics else []
+    rows = {
+        "swd": [f"swd/{level}" for level in levels],
+        "ms_ssim": ["ms_ssim"],
+        "frechet": [f"frechet/{network}"],
+        "kernel": [f"kernel/{network}"],
+        "precision_recall": [f"precision/{network}", f"recall/{network}"],
+        "inception_score": [f"inception_score/{network}"],
+        "faces": ["face_rate", "face_confidence"],
+        "modes": ["modes", "modes_kl"],
+    }
+    return {name: metric for metric in options.metrics for name in rows.get(metric, [])}
+
+
 class MeasureBuilder:
     """Builds measures by options; networks that extract features are built once.
 
@@ -105,6 +129,8 @@ class MeasureBuilder:
     ) -> None:
         self.options = options
         self.device = device
+        # Where metrics keep what they count: in float64, which mps has not.
+        self.metric_device = torch.device("cpu") if device.type == "mps" else device
         self.resolution = resolution
         self.open_held_out = open_held_out
         self.protocol = options.protocol
@@ -154,7 +180,7 @@ class MeasureBuilder:
             batch_size=self.even_batch,
             floor=self.options.floor,
             cache=self.cache,
-            device=self.device,
+            device=self.metric_device,
         )
 
     def _ms_ssim(self) -> Measure:
@@ -166,13 +192,13 @@ class MeasureBuilder:
             self.protocol.resize,
             self.even_batch,
             self.cache,
-            self.device,
+            self.metric_device,
         )
 
     def _faces(self) -> Measure:
         from imago.evaluation.other_measures import FaceMeasure
 
-        return FaceMeasure(self.protocol.face_images, self.even_batch, self.cache, self.device)
+        return FaceMeasure(self.protocol.face_images, self.even_batch, self.cache, self.metric_device)
 
     def collector(self, name: str | None = None, logits: bool = False) -> FeatureCollector:
         """Turns images into features of the network of ``features=``, or of another, by the protocol."""
@@ -217,8 +243,9 @@ class MeasureBuilder:
 
         if not self.options.digits:
             raise UserError("modes needs digits=…: the folder of MNIST's files, to train the digit classifier on")
+        MNIST(self.options.digits, "test")  # is it there?
         classifier = functools.partial(digit_classifier, self.options.digits, self.place)
-        return ModesMeasure(self.protocol.modes_images, classifier, self.device)
+        return ModesMeasure(self.protocol.modes_images, classifier, self.metric_device)
 
     def _path_length(self) -> Measure:
         from imago.evaluation.other_measures import PathLengthMeasure
@@ -231,5 +258,5 @@ class MeasureBuilder:
         distance = Lpips.from_file(self.options.vgg16_weights, self.device)
         options, samples = self.options, self.protocol.path_length_samples
         return PathLengthMeasure(
-            samples, distance, options.path_sampling, options.seed, options.batch_size, self.device
+            samples, distance, options.path_sampling, options.seed, options.batch_size, self.metric_device
         )

@@ -41,7 +41,7 @@ class FeatureCollector:
         extractor: Makes the features.
         resolution: Images are resized to this height first; None: as they are.
         resize: How.
-        logits: Whether to keep logits, too.
+        logits: Keep logits instead of features.
         batch_size: Images at a time.
         cache: Keeps those of real images.
     """
@@ -61,7 +61,7 @@ class FeatureCollector:
         self.logits = logits
         self.batch_size = batch_size
         self.cache = cache
-        self._parts: dict[str, list[tuple[int, Tensor]]] = {}
+        self._parts: list[tuple[int, Tensor]] = []
 
     @property
     def protocol(self) -> str:
@@ -72,7 +72,7 @@ class FeatureCollector:
 
     def clear(self) -> None:
         """Forgets all images."""
-        self._parts = {}
+        self._parts = []
 
     def prepared(self, images: Tensor) -> Tensor:
         """Images uint8 ``(n, C, H, W)`` as the extractor gets them: ``(n, 3, h, w)``."""
@@ -81,17 +81,12 @@ class FeatureCollector:
     def add(self, first: int, images: Tensor) -> None:
         """Takes images number ``first`` …: uint8 ``(n, C, H, W)``."""
         images = self.prepared(images)
-        if self.logits:
-            features, logits = self.extractor.features_and_logits(images)
-            self._parts.setdefault("logits", []).append((first, logits))
-        else:
-            features = self.extractor(images)
-        self._parts.setdefault("features", []).append((first, features))
+        found = self.extractor.features_and_logits(images)[1] if self.logits else self.extractor(images)
+        self._parts.append((first, found))
 
     def gathered(self) -> dict[str, Tensor]:
-        """``features`` (N, D) and, if kept, ``logits`` (N, K) of all processes' images, in order."""
-        names = ["features", *(["logits"] if self.logits else [])]
-        return {name: gathered_in_order(self._parts.get(name, [])) for name in names}
+        """``features`` (N, D), or ``logits`` (N, K), of all processes' images, in order."""
+        return {"logits" if self.logits else "features": gathered_in_order(self._parts)}
 
     def of(
         self, images: ImageSet, count: int, identity: dict[str, Any], doing: str, progress: Progress

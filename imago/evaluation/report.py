@@ -88,7 +88,19 @@ def as_markdown(evaluated: list[Evaluated]) -> str:
         lines.append(f"| {one.checkpoint} | {one.images_seen:,} | " + " | ".join(map(_value, one.rows)) + " |")
     if any(row.reference is not None for row in first):
         lines.append("| reference | | " + " | ".join(number(row.reference) for row in first) + " |")
+    lines += ["", *notes(first)]
     return "\n".join(lines) + "\n"
+
+
+def notes(rows: list[Row]) -> list[str]:
+    """How many images and which protocol the numbers are of: a line for all metrics that have them in common."""
+    common: dict[tuple[int, str, str], list[str]] = {}
+    for row in rows:
+        common.setdefault((row.images, row.protocol, row.reference_is), []).append(row.metric)
+    return [
+        f"{', '.join(metrics)}: {images:,} images; {protocol}" + (f"; reference: {reference}" if reference else "")
+        for (images, protocol, reference), metrics in common.items()
+    ]
 
 
 def as_json(evaluated: list[Evaluated], about: dict[str, Any]) -> str:
@@ -98,11 +110,18 @@ def as_json(evaluated: list[Evaluated], about: dict[str, Any]) -> str:
         evaluated: The generators.
         about: Data, seed, versions.
     """
+
+    def plain(row: Row) -> dict[str, Any]:  # JSON has no NaN
+        fields = asdict(row)
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in fields.items()}
+
     results = [
-        {"checkpoint": one.checkpoint, "images_seen": one.images_seen, "results": [asdict(row) for row in one.rows]}
+        {"checkpoint": one.checkpoint, "images_seen": one.images_seen, "results": [plain(row) for row in one.rows]}
         for one in evaluated
     ]
-    return json.dumps({**about, "checkpoints": results}, indent=2, ensure_ascii=False, default=str) + "\n"
+    return (
+        json.dumps({**about, "checkpoints": results}, indent=2, ensure_ascii=False, default=str, allow_nan=False) + "\n"
+    )
 
 
 def write_report(out: Path, evaluated: list[Evaluated], about: dict[str, Any]) -> list[Path]:

@@ -7,8 +7,10 @@ import torch
 from safetensors.torch import load_file
 
 from callbacks.csv_table import read_rows
-from callbacks.gan_metrics import GanMetrics
+from callbacks.gan_metrics import GanMetrics, _read_best, _what
 from imago.errors import UserError
+from imago.evaluation.building import MeasureOptions, metric_names, row_names
+from imago.evaluation.measure import Row
 from imago.networks.serialization import load_checkpoint, load_generator
 
 METRICS = (
@@ -108,7 +110,6 @@ def test_two_processes_measure_what_one_measures(measured_run, train, tmp_path):
         ({"every_images": 0}, "every_images must be at least 1"),
         ({"metrics": ["fidd"]}, "'fidd' is unknown"),
         ({"metrics": ["memorisation"]}, "for evaluate.py"),
-        ({"metrics": ["ms_ssim"]}, "best_by=swd/avg is not among the metrics"),
         ({"swd_images": 0}, "swd_images must be at least 1"),
     ],
 )
@@ -117,9 +118,41 @@ def test_options_that_make_no_sense(options, words):
         GanMetrics(**options)
 
 
-@pytest.mark.parametrize(("metrics", "best_by"), [(["pr"], "recall/face"), (["faces"], "face_rate"), (["is"], None)])
-def test_names_of_rows_that_a_best_can_be_kept_by(metrics, best_by):
-    assert GanMetrics(metrics=metrics, best_by=best_by).best_by == best_by
+@pytest.mark.parametrize(
+    ("metrics", "rows"),
+    [
+        (["swd"], ["swd/32", "swd/16", "swd/avg"]),
+        (["pr", "ms_ssim"], ["precision/face", "recall/face", "ms_ssim"]),
+        (["faces", "is"], ["face_rate", "face_confidence", "inception_score/face"]),
+    ],
+)
+def test_names_of_rows(metrics, rows):
+    assert list(row_names(MeasureOptions(metric_names(metrics)), (32, 32))) == rows
+
+
+def test_the_best_of_another_protocol_is_not_compared_with(measured_run, tmp_path):
+    record = json.loads((measured_run[0] / "best.json").read_text())
+    row = Row("swd/avg", 3.0, record["images"], record["protocol"])
+    assert _read_best(measured_run[0] / "best.json", _what(row)) == record["value"]
+    for other in (
+        Row("swd/16", 3.0, record["images"], record["protocol"]),
+        Row("swd/avg", 3.0, record["images"] + 1, record["protocol"]),
+        Row("swd/avg", 3.0, record["images"], "otherwise"),
+    ):
+        assert _read_best(measured_run[0] / "best.json", _what(other)) is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["callbacks.gan_metrics.best_by=swd"], "best_by=swd is not measured; choose swd/16, swd/avg, ms_ssim"),
+        (["resolution=8"], "8"),
+    ],
+)
+def test_what_cannot_be_measured_is_told_before_training(train, tmp_path, overrides, words):
+    result = train(tmp_path / "run", "callbacks=metrics", *overrides)
+    assert words in result.error
+    assert not list((tmp_path / "run").glob("generators/*"))
 
 
 def test_what_is_missing_is_told_before_training(train, tmp_path):

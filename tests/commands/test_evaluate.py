@@ -78,8 +78,11 @@ def test_without_data_the_run_is_compared_with_its_own(report, evaluate, finishe
     result = evaluate(checkpoint=run, data=None)
     assert result.code == 0, result.err
     assert "was trained on" in result.err
-    out = run / "evaluation" / "000000320.json"
+    (out,) = run.glob("evaluation/000000320-swd-ms_ssim-*.json")
     assert json.loads(out.read_text())["data"] == {**report[0]["data"], "mirror": True}
+    again = evaluate("metrics=[ms_ssim]", checkpoint=run, data=None)
+    assert again.code == 0, again.err
+    assert len(list(run.glob("evaluation/*.json"))) == 2  # no report takes the place of another
 
 
 def test_several_generators_make_a_curve(evaluate, finished_run, tmp_path):
@@ -114,14 +117,21 @@ def test_fewer_real_images_than_the_protocol_wants(evaluate, tmp_path):
 
 
 @pytest.mark.ddp
-def test_two_processes_find_what_one_finds(report, evaluate, tmp_path):
-    result = evaluate(f"out={tmp_path / 'a.json'}", "processes=2")
-    assert result.code == 0, result.err
-    rows, others = values(report[0]), values(json.loads((tmp_path / "a.json").read_text()))
+def test_two_processes_find_what_one_finds(evaluate, tmp_path):
+    metrics = "metrics=[swd,ms_ssim,fid,kid,faces]"
+    found = []
+    for processes in (1, 2):
+        out, cache = tmp_path / f"{processes}.json", tmp_path / f"cache{processes}"
+        result = evaluate(f"out={out}", f"processes={processes}", metrics, f"cache={cache}")
+        assert result.code == 0, result.err
+        found.append(values(json.loads(out.read_text())))
+    rows, others = found
     assert list(rows) == list(others)
     for name, row in rows.items():
-        assert others[name]["value"] == pytest.approx(row["value"], rel=2e-2)
         assert others[name]["images"] == row["images"]
+        for key in ("value", "reference"):
+            if row[key] is not None:  # blobs have no faces, which have no confidence then
+                assert others[name][key] == pytest.approx(row[key], rel=2e-2, abs=1e-6)
 
 
 def neighbours_of(evaluate, tmp_path, *overrides):
@@ -177,6 +187,10 @@ def test_a_mistake_is_told_once_with_two_processes(evaluate, tmp_path):
         (["data.path=nowhere"], "nowhere"),
         (["device=tpu"], "tpu"),
         (["seed=-1"], "seed"),
+        (["out=/proc/nowhere/report.json"], "cannot be written there"),
+        (["metrics=[modes]", "digits=nowhere"], "nowhere"),
+        (["metrics=[neighbours]", "neighbours=100"], "only 48 training images"),
+        (["metrics=[fid]", "features=vgg16", "weights=nowhere.pth"], "nowhere.pth"),
     ],
 )
 def test_mistakes(evaluate, overrides, words):
@@ -184,10 +198,30 @@ def test_mistakes(evaluate, overrides, words):
 
 
 def test_no_such_checkpoint(evaluate, tmp_path):
+    assert "5: no such file" in evaluate(checkpoint=5).error
+    assert "is empty" in evaluate(checkpoint="null").error
     assert "nothing matches" in evaluate(checkpoint=f"{tmp_path}/*.safetensors").error
     assert "no such file" in evaluate(checkpoint=tmp_path / "a.ckpt").error
     (tmp_path / "b.safetensors").write_bytes(b"no")
     assert "not a whole .safetensors file" in evaluate(checkpoint=tmp_path / "b.safetensors").error
+
+
+def test_a_generator_that_grows_still_is_measured_at_its_final_size(evaluate, finished_run, tmp_path):
+    out = tmp_path / "a.json"
+    result = evaluate("metrics=[swd]", f"out={out}", checkpoint=finished_run / "generators" / "000000048.safetensors")
+    assert result.code == 0, result.err
+    assert json.loads(out.read_text())["resolution"] == 16
+
+
+@pytest.mark.parametrize("content", ["data: {}", "model: 3", "data: [", "data: {_target_: os.system, command: ls}"])
+def test_a_damaged_run_directory(evaluate, finished_run, tmp_path, content):
+    shutil.copytree(finished_run, tmp_path / "run")
+    (tmp_path / "run" / "config.yaml").write_text(content)
+    assert "data.path=…" in evaluate(checkpoint=tmp_path / "run", data=None).error
+
+
+def test_an_option_of_the_data_is_not_ignored(evaluate):
+    assert "data.root is needed" in evaluate("data.mirror=false", data=None).error
 
 
 def test_without_any_data(commands, finished_run, tmp_path):

@@ -8,7 +8,12 @@ import torch
 from imago.data import PackedDataset
 from imago.errors import UserError
 from imago.evaluation.building import MeasureBuilder, MeasureOptions, metric_names
-from imago.evaluation.feature_measures import FeatureCollector, FeatureMeasure, MemorisationMeasure
+from imago.evaluation.feature_measures import (
+    FeatureCollector,
+    FeatureMeasure,
+    MemorisationMeasure,
+    features_of_everything,
+)
 from imago.evaluation.image_sets import AllImages
 from imago.evaluation.measure import Reals, evaluate, no_progress, resized
 from imago.evaluation.pixel_measures import MultiScaleSsimMeasure, SlicedWassersteinMeasure
@@ -199,22 +204,14 @@ def test_copies_are_memorised(reals, tmp_path):
     assert noise["memorisation/means"].value == pytest.approx(0.5, abs=4 * noise["memorisation/means"].spread)
 
 
-def test_mirror_images_are_copies_too(reals):
-    class HeldOut:
-        checksum = "other"
-
-        def __len__(self):
-            return 12
-
-        def images(self, indices, resolution, mirrored=None):
-            return Noise().images(int(indices[0]), len(indices)).numpy()
-
-    mirrored = AllImages(reals.everything.dataset, 16, mirrored=True)
-    measure = MemorisationMeasure(30, collector(Means()), HeldOut(), 16)
-    assert measured(measure, reals, mirrored)["memorised/means"].value == 1
-    plain = Reals.of(reals.everything.dataset, 16, mirror=False)
-    measure = MemorisationMeasure(30, collector(Means()), HeldOut(), 16)
-    assert measured(measure, plain, mirrored)["memorised/means"].value < 1
+@pytest.mark.parametrize(("mirror", "count"), [(True, 96), (False, 48)])
+def test_mirror_images_are_looked_at_where_training_mirrored(reals, mirror, count):
+    dataset = reals.everything.dataset
+    found = features_of_everything(collector(Means()), Reals.of(dataset, 16, mirror), no_progress)
+    assert len(found) == count
+    mirrored = Means()(torch.from_numpy(dataset.images(np.arange(48), 16)).flip(3))
+    distances = torch.cdist(mirrored, found).min(dim=1).values
+    assert bool((distances < 1e-3).all()) == mirror
 
 
 def test_what_was_trained_on_is_not_held_out(reals):

@@ -11,7 +11,6 @@ from PIL import Image
 
 from imago.data.sources.drawn import DrawnPortraits
 from imago.errors import MissingDependencyError, UserError
-from imago.metrics.features import face
 from imago.metrics.features.build import build_extractor
 from imago.metrics.features.face import FaceFeatures, find_face_model
 from imago.metrics.kernel import kernel_distance
@@ -93,7 +92,7 @@ def test_mistakes_are_told(extractor, tmp_path, monkeypatch):
         extractor(torch.zeros(1, 3, 64, 64))
     with pytest.raises(UserError, match="no logits"):
         extractor.features_and_logits(portraits(1, 64))
-    monkeypatch.setattr(face.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"face_recognition_models.*imago\[faces\]"):
         FaceFeatures()
 
