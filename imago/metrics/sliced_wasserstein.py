@@ -8,7 +8,7 @@ projections. The bias for small sets is large: compare numbers for equally many 
 distance of the real images from themselves (given as both sets: their patches lie elsewhere).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,8 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 from imago import randomness
+from imago.distributed import rank_and_world_size
 from imago.errors import UserError
 from imago.metrics.checks import check_alike, check_images
 from imago.metrics.descriptors import (
@@ -78,8 +80,9 @@ class SlicedWasserstein(Metric):
     :class:`~imago.metrics.descriptors.DescriptorFile`). A process takes these `memory` bytes, 1 GiB for projections,
     and at most 0.5 GB for what has not come into a file yet and the pyramids of a few images.
 
-    With several processes there are no files, because torchmetrics gathers all descriptors in the memory of each, which
-    takes three times their size; each process needs an image of both sets.
+    With several processes each keeps the descriptors of its images, gathers those of all for one level at a time (2.5
+    GB for 2 × 16,384 images, three times that for a moment) and deals with its share of the directions. Each process
+    needs an image of both sets.
 
     Args:
         seed: See :func:`sliced_wasserstein`, also for the next three.
@@ -112,7 +115,8 @@ class SlicedWasserstein(Metric):
             raise UserError(f"smallest={smallest}: a level must hold a patch of {PATCH}×{PATCH} pixels")
         if patches < 1 or directions < 1:
             raise UserError(f"patches={patches}, directions={directions}: each must be at least 1")
-        super().__init__(**kwargs)
+        self.shared = bool(kwargs.pop("sync_on_compute", True))  # with other processes
+        super().__init__(sync_on_compute=False, **kwargs)  # at once would be too much: level by level, below
         self.seed = seed
         self.patches = patches
         self.directions = directions
@@ -153,7 +157,8 @@ class SlicedWasserstein(Metric):
         Raises:
             UserError: No images, or not as many of both sets.
         """
-        rows, others = (self._rows(f"{side}_{self._sizes[0][0]}") if self._shape else 0 for side in _SIDES)
+        mine = [self._rows(f"{side}_{self._sizes[0][0]}") if self._shape else 0 for side in _SIDES]
+        rows, others = self._summed(torch.tensor(mine, device=self.device)).tolist()
         if not rows and not others:
             raise UserError("no images: the sliced Wasserstein distance needs real and generated ones")
         if rows != others:
@@ -192,7 +197,7 @@ class SlicedWasserstein(Metric):
                     self.add_state(f"{name}_sums", sums, dist_reduce_fx="sum")
 
     def _state(self, name: str) -> Tensor | list[Tensor]:
-        """A state as it is now: torchmetrics empties lists in place. Descriptors are a tensor while gathered."""
+        """A state as it is now: torchmetrics empties lists in place."""
         state = getattr(self, name)
         return list(state) if isinstance(state, list) else state
 
@@ -209,7 +214,7 @@ class SlicedWasserstein(Metric):
             return
         joined = torch.cat(blocks[len(blocks) - small :])
         del blocks[len(blocks) - small :]
-        if self._bytes() + joined.nbytes > self.memory and not self._several_processes():
+        if self._bytes() + joined.nbytes > self.memory:
             if name not in self._files:
                 self._files[name] = DescriptorFile(joined.shape[1])
             self._files[name].append(joined)
@@ -220,25 +225,40 @@ class SlicedWasserstein(Metric):
         lists = (getattr(self, name) for name, default in self._defaults.items() if isinstance(default, list))
         return sum(block.nbytes for blocks in lists for block in blocks)
 
-    def _several_processes(self) -> bool:
-        distributed = torch.distributed
-        return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+    def _processes(self) -> tuple[int, int]:
+        """This process's number, and how many there are that share the work."""
+        return rank_and_world_size() if self.shared else (0, 1)
+
+    def _summed(self, numbers: Tensor) -> Tensor:
+        """The sum over all processes."""
+        numbers = numbers.clone()
+        if self._processes()[1] > 1:
+            torch.distributed.all_reduce(numbers)
+        return numbers
 
     def _rows(self, name: str) -> int:
-        state = self._state(name)
-        in_memory = sum(map(len, state)) if isinstance(state, list) else len(state)
-        return in_memory + (self._files[name].rows if name in self._files else 0)
+        return sum(map(len, getattr(self, name))) + (self._files[name].rows if name in self._files else 0)
 
     def _blocks(self, name: str) -> Iterator[Tensor]:
-        state = self._state(name)
-        yield from state if isinstance(state, list) else [state]
+        yield from getattr(self, name)
         if name in self._files:
             yield from self._files[name].blocks()
+
+    def _everyones(self, name: str) -> Callable[[], Iterator[Tensor]]:
+        """The descriptors of all processes, in blocks, as often as they are asked for."""
+        if self._processes()[1] == 1:
+            return lambda: self._blocks(name)
+        mine = torch.cat([block.to(self.device) for block in self._blocks(name)])
+        gathered = gather_all_tensors(mine)
+        return lambda: iter(gathered)
 
     def _distance(self, height: int, directions: NDArray[np.float64], projections: Tensor) -> float:
         """A level's distance; `projections` ``(2, k, rows)`` are space for k directions at once."""
         together, rows = projections.shape[1:]
         names = [f"{side}_{height}" for side in _SIDES]
+        rank, world_size = self._processes()
+        count, directions = len(directions), directions[rank::world_size]
+        blocks = [self._everyones(name) for name in names]
         # Descriptors are normalised by the directions: x ↦ (x − mean) / std is one scale and one shift per channel.
         weights, shifts = zip(*(self._normalised(name, rows, directions) for name in names), strict=True)
         shift = shifts[0] - shifts[1]
@@ -248,14 +268,14 @@ class SlicedWasserstein(Metric):
             for start in range(0, len(directions), together):
                 chosen = slice(start, start + together)
                 part = projections[:, : len(directions[chosen])]
-                for name, weight, out in zip(names, weights, part, strict=True):
-                    _project(self._blocks(name), weight[chosen], out)
+                for side, weight, out in zip(blocks, weights, part, strict=True):
+                    _project(side(), weight[chosen], out)
                 total += float(distances(part[0], part[1], shift[chosen]).sum())
-        return total / len(directions)
+        return float(self._summed(torch.tensor(total, dtype=torch.float64, device=self.device))) / count
 
     def _normalised(self, name: str, rows: int, directions: NDArray[np.float64]) -> tuple[Tensor, NDArray[np.float64]]:
         """Directions ``(K, D)`` for descriptors as they are, and what is to be subtracted from projections ``(K,)``."""
-        sums, squares = getattr(self, f"{name}_sums").cpu().numpy() / (rows * PATCH**2)
+        sums, squares = self._summed(getattr(self, f"{name}_sums")).cpu().numpy() / (rows * PATCH**2)
         variance = squares - sums**2
         # A channel that is the same everywhere has nothing to scale: it becomes zeros.
         std = np.sqrt(np.where(variance > 1e-12 * squares, variance, 1.0))
