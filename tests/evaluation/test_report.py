@@ -27,7 +27,15 @@ def shown(table):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "–"), (3.14159, "3.142"), (123.456, "123.46"), (1000.0, "1000"), (1e-6, "1e-06"), (float("nan"), "nan"), (0.0, "0")],
+    [
+        (None, "–"),
+        (3.14159, "3.142"),
+        (123.456, "123.46"),
+        (1000.0, "1000"),
+        (1e-6, "1e-06"),
+        (float("nan"), "nan"),
+        (0.0, "0"),
+    ],
 )
 def test_numbers_have_four_digits(value, text):
     assert number(value) == text
