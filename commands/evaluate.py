@@ -46,7 +46,7 @@ def evaluate(cfg: EvaluateConfig) -> None:
     else:
         from commands.evaluate_processes import start_processes
 
-        start_processes(cfg, job.data_given)
+        start_processes(cfg, job.chosen)
 
 
 def measure(job: EvaluationJob, device: torch.device) -> None:
@@ -56,7 +56,7 @@ def measure(job: EvaluationJob, device: torch.device) -> None:
     builder = MeasureBuilder(job.options(), device, job.resolution, job.held_out if cfg.held_out else None)
     measures = builder.build()
     out, failure = job.out, None
-    if first_process and measures:
+    if first_process:
         _check_writable(out)
     if "neighbours" in job.metrics:
         check_enough(cfg, reals)

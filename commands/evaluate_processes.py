@@ -18,12 +18,12 @@ from conf.evaluate_schema import EvaluateConfig
 from imago.errors import UserError, first_line
 
 
-def start_processes(cfg: EvaluateConfig, data_given: bool) -> None:
+def start_processes(cfg: EvaluateConfig, chosen: list[str]) -> None:
     """Measures with ``cfg.processes`` processes on this machine; the data must be packed already.
 
     Args:
         cfg: The options.
-        data_given: See :class:`commands.evaluation_job.EvaluationJob`.
+        chosen: See :class:`commands.evaluation_job.EvaluationJob`.
 
     Raises:
         UserError: Not as many GPUs, or what one of the processes stumbled over.
@@ -33,9 +33,16 @@ def start_processes(cfg: EvaluateConfig, data_given: bool) -> None:
         raise UserError(f"processes={cfg.processes}: there are {torch.cuda.device_count()} GPUs here")
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # what failed is told below, once
     with tempfile.TemporaryDirectory(prefix="imago-") as folder:
-        arguments = (OmegaConf.to_container(cfg, resolve=True), data_given, gpus, folder)
+        arguments = (OmegaConf.to_container(cfg, resolve=True), chosen, gpus, folder)
         try:
-            torch.multiprocessing.spawn(_work, arguments, nprocs=cfg.processes)
+            context = torch.multiprocessing.spawn(_work, arguments, nprocs=cfg.processes, join=False)
+            try:
+                while not context.join():
+                    pass
+            finally:  # whatever stopped this process: none goes on alone
+                for process in context.processes:
+                    if process.is_alive():
+                        process.terminate()
         except (ProcessRaisedException, ProcessExitedException) as error:
             told = sorted(Path(folder).glob("error-*"))
             if told:
@@ -43,7 +50,7 @@ def start_processes(cfg: EvaluateConfig, data_given: bool) -> None:
             raise UserError(f"one of the processes failed: {first_line(error)}") from error
 
 
-def _work(rank: int, options: dict[str, Any], data_given: bool, gpus: bool, folder: str) -> None:
+def _work(rank: int, options: dict[str, Any], chosen: list[str], gpus: bool, folder: str) -> None:
     """One of the processes."""
     from commands.app import CurrentStderrHandler
     from commands.evaluate import measure
@@ -65,7 +72,7 @@ def _work(rank: int, options: dict[str, Any], data_given: bool, gpus: bool, fold
             rank=rank,
             world_size=options["processes"],
         )
-        job = EvaluationJob(cfg, data_given)
+        job = EvaluationJob(cfg, chosen)
         job.open_data(verify=False)
         measure(job, device)
         torch.distributed.barrier()

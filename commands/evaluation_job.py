@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ from yaml import YAMLError
 
 from commands.checkpoints import Checkpoint, find_checkpoints, run_of
 from conf.evaluate_schema import EvaluateConfig
+from conf.source_schemas import ONLY_TO_PREPARE, SOURCES
 from datamodules.packed import PackedDataModule
-from datamodules.sources import SourceDataModule
+from datamodules.sources import DrawnPortraitsDataModule, LsunDataModule, SourceDataModule
 from imago import __version__
 from imago.data.packed import PackedDataset
 from imago.errors import UserError, first_line
@@ -31,21 +31,28 @@ from imago.evaluation.protocol import Protocol
 
 logger = logging.getLogger("imago")
 
+_PLACES = {"data", "data.path", "data.root", "data.reader"}  # that say which images, not only how they are read
+_READERS = {options.reader for options in (SOURCES | ONLY_TO_PREPARE).values()}
+_DATA_MODULES = {
+    f"{module.__module__}.{module.__name__}"
+    for module in (PackedDataModule, SourceDataModule, LsunDataModule, DrawnPortraitsDataModule)
+}
+
 
 class EvaluationJob:
     """What is to be measured, of what, against what.
 
     Args:
         cfg: The options.
-        data_given: Whether the user says what the real images are; None: as Hydra has it.
+        chosen: What the user said of the real images: "data" for an option, "data.mirror" for a key; None: ask Hydra.
 
     Raises:
         UserError: Unknown metrics, no generators, numbers that make no sense.
     """
 
-    def __init__(self, cfg: EvaluateConfig, data_given: bool | None = None) -> None:
+    def __init__(self, cfg: EvaluateConfig, chosen: list[str] | None = None) -> None:
         self.cfg = cfg
-        self.data_given = _given("data") if data_given is None else data_given
+        self.chosen = _chosen("data") if chosen is None else chosen
         self.metrics = metric_names(cfg.metrics)
         self.protocol = protocol_of(cfg)
         self.checkpoints: list[Checkpoint] = find_checkpoints(cfg.checkpoint)
@@ -90,7 +97,7 @@ class EvaluationJob:
     def _data_module(self, verify: bool) -> PackedDataModule | None:
         options = OmegaConf.to_container(self.cfg.data, resolve=True) if OmegaConf.is_config(self.cfg.data) else None
         assert isinstance(options, dict)
-        if not self.data_given:
+        if not _PLACES & set(self.chosen):
             options = self._data_of_run(quiet=not verify)
             if options is None:
                 return None
@@ -124,11 +131,16 @@ class EvaluationJob:
         except (OSError, ValueError, KeyError, TypeError, YAMLError, OmegaConfBaseException) as error:
             what = first_line(error)
             raise UserError(f"{config} does not tell the data of the run ({what}); give data.path=…") from error
-        if not target.startswith("datamodules."):  # nothing else is imported because a file says so
-            raise UserError(f"{config}: {target} is none of imago's data modules; give data.path=…")
+        _refuse_foreign_code(config, target, data)
         if not quiet:
             logger.info("real images: those that %s was trained on (data.path=… takes others)", config.parent)
-        return dict(data)
+        # data.mirror=false without a place changes the run's own data.
+        changed = {
+            key.removeprefix("data."): getattr(self.cfg.data, key.removeprefix("data."))
+            for key in self.chosen
+            if "." in key
+        }
+        return {**data, **{key: value for key, value in changed.items() if key in data}}
 
     def held_out(self) -> PackedDataset:
         """The pack of ``held_out=``."""
@@ -168,7 +180,10 @@ class EvaluationJob:
         names = [str(one.path.resolve()) for one in self.checkpoints] if several else []
         data = None if self.dataset is None else (self.dataset.checksum, self.mirror)
         options = dataclasses.asdict(self.options()) | {"batch_size": 0, "cache": None}
-        settings = [names, data, self.resolution, options, self.cfg.held_out]
+        cfg = self.cfg
+        figure = [cfg.neighbour_samples, cfg.neighbours, cfg.neighbour_distance, cfg.neighbour_crop]
+        figure = figure if "neighbours" in self.metrics else []
+        settings = [names, data, self.resolution, options, cfg.held_out, *figure]
         digest = hashlib.blake2b(json.dumps(settings, default=str).encode(), digest_size=4).hexdigest()
         kind = "pool" if self.protocol.pool else "curve"
         stem = kind if several else f"{self.checkpoints[-1].images_seen:09d}"
@@ -201,7 +216,23 @@ def protocol_of(cfg: EvaluateConfig) -> Protocol:
     return protocol
 
 
-def _given(group: str) -> bool:
-    """Whether the user chose an option of a group, or one of its keys."""
+def _chosen(group: str) -> list[str]:
+    """The options and keys of a group that the user gave."""
     overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-    return any(re.match(rf"[+~]*{group}(\.[^=]*)?=", override) for override in overrides)
+    keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    return [key for key in keys if key == group or key.startswith(f"{group}.")]
+
+
+def _refuse_foreign_code(config: Path, target: str, data: dict[str, Any]) -> None:
+    """A run's config.yaml may come from anywhere: it names only imago's own data modules and readers, and no functions.
+
+    Raises:
+        UserError: It names something else.
+    """
+    reader = data.get("reader")
+    nested = [key for key, value in data.items() if isinstance(value, dict)]
+    for named, allowed in ((target, target in _DATA_MODULES), (reader, reader is None or reader in _READERS)):
+        if not allowed:
+            raise UserError(f"{config}: {named} is none of imago's own; give data.path=…")
+    if nested or data.get("enhance") is not None:
+        raise UserError(f"{config}: {(nested or ['enhance'])[0]} may run code that it names; give data.path=…")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from conf.evaluate_schema import EvaluateConfig
 from imago.distributed import gathered, rank_and_world_size
@@ -76,8 +78,7 @@ def write_neighbours(
         collector = builder.collector("face")
         queries = collector.extractor(collector.prepared(samples))
         training = features_of_everything(collector, reals, progress)
-        distances, rows = nearest_neighbours(queries, training, cfg.neighbours)
-        nearest, crop = Nearest(distances, rows % len(reals), rows >= len(reals)), 1.0
+        nearest, crop = _nearest_of_both(queries, training.split(len(reals)), cfg.neighbours), 1.0
     else:
         crop = cfg.neighbour_crop
         search = NearestImages(samples, _distance(cfg, builder.device), cfg.neighbours, crop, reals.sample.mirror)
@@ -93,6 +94,27 @@ def write_neighbours(
     figure = neighbour_figure(upscale_nearest(samples, enlarged), upscale_nearest(neighbours, enlarged), crop)
     path = save_image(out, figure)
     print(f"wrote {path}: {len(samples)} samples, below each its {cfg.neighbours} nearest of {len(reals):,} images")
+
+
+def _nearest_of_both(queries: Tensor, halves: Sequence[Tensor], k: int) -> Nearest:
+    """The nearest of images and, in a second half, their mirror images; each image counts once.
+
+    Args:
+        queries: Features ``(Q, D)``.
+        halves: One or two of ``(N, D)``.
+        k: How many.
+    """
+    parts = []
+    for i, half in enumerate(halves):
+        distances, indices = nearest_neighbours(queries, half, k)
+        parts.append(Nearest(distances.double(), indices, torch.full_like(indices, i, dtype=torch.bool)))
+    both = merge_nearest(parts, len(parts) * k)  # every image at most twice
+    chosen = []
+    for row in both.indices.tolist():
+        first = {index: place for place, index in reversed(list(enumerate(row)))}
+        chosen.append(sorted(first.values())[:k])
+    places = torch.tensor(chosen)
+    return Nearest(*(values.gather(1, places) for values in (both.distances, both.indices, both.mirrored)))
 
 
 def _distance(cfg: EvaluateConfig, device: torch.device) -> ImageDistance:

@@ -20,7 +20,7 @@ class EvaluateConfig:
     # neighbours, memorisation, modes, path_length (ppl).
     metrics: list[str] = field(default_factory=lambda: ["swd", "ms_ssim"])
 
-    # The real images; if nothing is said of them, those that the run was trained on.
+    # The real images; without data=…, data.path=… or data.root=…, those that the run was trained on.
     data: Any = MISSING
 
     protocol: Protocol = field(default_factory=Protocol)

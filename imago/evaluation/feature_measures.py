@@ -253,6 +253,7 @@ class MemorisationMeasure(Measure):
             raise UserError(f"held_out={self.held_out.path} is what was trained on; give images that were not")
         collector, name = self.collector, self.collector.extractor.name
         self.training = features_of_everything(collector, reals, progress)
+        self.trained_on = f"{len(reals):,} training" + (" and as many mirrored" if reals.sample.mirror else "")
         identity = {"set": "everything", "data": self.held_out.checksum, "height": self.resolution}
         held_out = AllImages(self.held_out, self.resolution)
         count = min(self.count, len(held_out))
@@ -267,9 +268,7 @@ class MemorisationMeasure(Measure):
     def rows(self) -> list[Row]:
         fake = self.collector.gathered()["features"]
         result = memorisation(self.training, self.unseen, fake)
-        protocol = (
-            f"{len(self.unseen):,} held-out and {len(self.training):,} training images, {self.collector.protocol}"
-        )
+        protocol = f"{len(self.unseen):,} held-out and {self.trained_on} images, {self.collector.protocol}"
         network = self.collector.extractor.name
         close = f"closer than the closest {100 * result.expected_close:.2g} % of the held-out, {protocol}"
         return [
@@ -303,7 +302,8 @@ def features_of_everything(collector: FeatureCollector, reals: Reals, progress: 
     doing = f"{collector.extractor.name}: all training images"
     parts = []
     for mirrored in mirror:
-        identity = {"set": "everything", **reals.identity, "mirror": mirrored}
+        place = reals.everything
+        identity = {"set": "everything", "data": place.dataset.checksum, "height": place.resolution, "mirror": mirrored}
         images = AllImages(reals.everything.dataset, reals.everything.resolution, mirrored)
         name = f"{doing}, mirrored" if mirrored else doing
         parts.append(collector.of(images, len(reals), identity, name, progress)["features"])

@@ -212,9 +212,7 @@ def evaluate(
         measure.begin(generated)
     counts = [measure.count for measure in measures if measure.count]
     if counts:
-        smallest_share = -(
-            -min(counts) // rank_and_world_size()[1]
-        )  # every process gets some of every measure's images
+        smallest_share = min(counts) // rank_and_world_size()[1]  # every process gets some images for every measure
 
         def take(first: int, images: Tensor) -> None:
             for measure in measures:

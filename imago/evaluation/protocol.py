@@ -9,8 +9,9 @@ from imago.errors import UserError
 class Protocol:
     """Defaults are those of the official PGGAN code for CelebA-HQ.
 
-    A metric that compares with real images takes as many as there are, if there are fewer than these; the number is
-    printed beside the value, and values of different numbers must not be compared.
+    A metric that compares with real images takes fewer where there are not enough of them (see
+    :func:`imago.evaluation.measure.comparable`); the number is printed beside the value, and values of different
+    numbers must not be compared.
     """
 
     swd_images: int = 16_384

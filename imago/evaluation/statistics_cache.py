@@ -13,7 +13,7 @@ from torch import Tensor
 from imago.atomic import atomic_path
 from imago.distributed import of_first_process, rank_and_world_size
 
-_VERSION = 1  # of what is kept: a change of a metric's arithmetic makes it higher
+_VERSION = 2  # of what is kept: a change of a metric's arithmetic makes it higher
 
 
 class StatisticsCache:

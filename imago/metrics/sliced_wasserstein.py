@@ -80,9 +80,9 @@ class SlicedWasserstein(Metric):
     :class:`~imago.metrics.descriptors.DescriptorFile`). A process takes these `memory` bytes, 1 GiB for projections,
     and at most 0.5 GB for what has not come into a file yet and the pyramids of a few images.
 
-    With several processes each keeps the descriptors of its images, gathers those of all for one level at a time (2.5
-    GB for 2 × 16,384 images, three times that for a moment) and deals with its share of the directions. Each process
-    needs an image of both sets.
+    With several processes each besides gathers the descriptors of all for one level at a time (2.5 GB for 2 × 16,384
+    images, up to three times that for a moment) and deals with its share of the directions. Each process needs an image
+    of both sets.
 
     Args:
         seed: See :func:`sliced_wasserstein`, also for the next three.

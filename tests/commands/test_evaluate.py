@@ -213,15 +213,32 @@ def test_a_generator_that_grows_still_is_measured_at_its_final_size(evaluate, fi
     assert json.loads(out.read_text())["resolution"] == 16
 
 
-@pytest.mark.parametrize("content", ["data: {}", "model: 3", "data: [", "data: {_target_: os.system, command: ls}"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "data: {}",
+        "model: 3",
+        "data: [",
+        # What may run code that it names:
+        "data: {_target_: os.system, command: ls}",
+        "data: {_target_: datamodules.sources.os.system, command: ls}",
+        "data: {_target_: datamodules.packed.PackedDataModule, path: {_target_: torch.hub.load}}",
+        "data: {_target_: datamodules.sources.SourceDataModule, reader: antigravity.x, root: a}",
+        "data: {_target_: datamodules.sources.SourceDataModule, enhance: 'antigravity:x', root: a}",
+    ],
+)
 def test_a_damaged_run_directory(evaluate, finished_run, tmp_path, content):
     shutil.copytree(finished_run, tmp_path / "run")
     (tmp_path / "run" / "config.yaml").write_text(content)
     assert "data.path=…" in evaluate(checkpoint=tmp_path / "run", data=None).error
 
 
-def test_an_option_of_the_data_is_not_ignored(evaluate):
-    assert "data.root is needed" in evaluate("data.mirror=false", data=None).error
+def test_an_option_changes_the_run_s_own_data(evaluate, finished_run, tmp_path):
+    out = tmp_path / "a.json"
+    result = evaluate("data.mirror=false", f"out={out}", data=None)
+    assert result.code == 0, result.err
+    assert json.loads(out.read_text())["data"]["mirror"] is False
+    assert "data.root is needed" in evaluate("data=folder", data=None).error
 
 
 def test_without_any_data(commands, finished_run, tmp_path):
