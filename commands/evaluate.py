@@ -109,12 +109,12 @@ def _prepare(measure: Measure, reals: Reals | None, progress: Progress) -> None:
     measure.prepare(reals, progress)
     if measure.count < wanted and rank_and_world_size()[0] == 0:
         logger.warning(
-            "%s is of %s images instead of %s: there are %s real ones, and a floor needs as many others (floor=false "
-            "takes all); compare it with no published value",
+            "%s is of %s images instead of %s: there are %s real ones%s; compare it with no published value",
             measure.name,
             f"{measure.count:,}",
             f"{wanted:,}",
             f"{len(reals or ()):,}",
+            ", and a floor needs as many others (floor=false takes all)" if getattr(measure, "floor", False) else "",
         )
 
 
