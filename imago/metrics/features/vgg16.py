@@ -4,7 +4,6 @@ The layout is torchvision's, so its published weights ``vgg16-397923af.pth`` loa
 needed.
 """
 
-import hashlib
 import pickle
 import re
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from imago.errors import UserError, first_line
 from imago.metrics.checks import check_images
+from imago.metrics.features.extractor import file_digest
 from imago.metrics.precision import full_precision
 from imago.metrics.resizing import WAYS
 from imago.metrics.resizing import resize as resize_images
@@ -118,7 +118,7 @@ class Vgg16Features:
         self._network = load_vgg16(weights, device)
         self._device = torch.device(device)
         self.protocol = f"VGG16 fc2, images at {_SIDE}² ({self._resize})"
-        self.identity = f"vgg16 fc2 {digest_of(weights)[:16]} {self._resize}"
+        self.identity = f"vgg16 fc2 {file_digest(Path(weights).expanduser())[:16]} {self._resize}"
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
@@ -155,7 +155,7 @@ def load_vgg16(path: str | Path, device: str | torch.device = "cpu") -> Vgg16:
     """
     path = _existing(path)
     named_hash = re.fullmatch(r".*-([0-9a-f]{8})\.pth", path.name)
-    if named_hash and not digest_of(path).startswith(named_hash[1]):
+    if named_hash and not file_digest(path).startswith(named_hash[1]):
         raise UserError(f"{path}: damaged: its SHA-256 does not begin with {named_hash[1]}; get {WEIGHTS_URL} again")
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
@@ -172,16 +172,6 @@ def load_vgg16(path: str | Path, device: str | torch.device = "cpu") -> Vgg16:
             raise UserError(f"{path}: {name} has the shape {found}, VGG16's has {wanted}")
     network.load_state_dict(tensors, assign=True)
     return network.float().to(device).eval().requires_grad_(False)
-
-
-def digest_of(path: str | Path) -> str:
-    """SHA-256 of a file, in hexadecimal.
-
-    Raises:
-        UserError: No such file.
-    """
-    with _existing(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _existing(path: str | Path) -> Path:
