@@ -14,7 +14,7 @@ from imago.data.packed import PackedDataset
 from imago.distributed import rank_and_world_size
 from imago.errors import UserError
 from imago.evaluation.image_sets import AllImages, ImageSet, RealImages, batches
-from imago.images import upscale_nearest
+from imago.metrics.resizing import resize, to_bytes
 
 Progress: TypeAlias = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 """Shows how far something is: takes what is done, gives what to call with (done, total)."""
@@ -183,17 +183,12 @@ def resized(images: Tensor, resolution: int | None, how: str) -> Tensor:
     Args:
         images: uint8 ``(N, C, H, W)``.
         resolution: Height wanted, the width in proportion; None: as they are.
-        how: See :func:`imago.metrics.resizing.resize`; enlarging by whole numbers repeats pixels with "box".
+        how: See :func:`imago.metrics.resizing.resize`.
     """
     if resolution is None or resolution == images.shape[2]:
         return images
     height, width = images.shape[2:]
-    if how == "box" and resolution % height == 0:
-        return upscale_nearest(images, resolution // height)
-    from imago.metrics.resizing import resize
-
-    size = (resolution, max(1, round(width * resolution / height)))
-    return resize(images.expand(-1, 3, -1, -1), size, how).round().clamp(0, 255).byte()
+    return to_bytes(resize(images, (resolution, max(1, round(width * resolution / height))), how))
 
 
 def evaluate(
