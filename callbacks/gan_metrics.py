@@ -165,9 +165,8 @@ class GanMetrics(pl.Callback):
             if row.reference is not None:
                 numbers[f"{row.metric}/reference"] = row.reference
         if trainer.is_global_zero:
-            shown = ", ".join(
-                f"{row.metric} {row.value:.4g}" for row in rows if "/" not in row.metric or "avg" in row.metric
-            )
+            told = [row for row in rows if not row.metric.startswith("swd/") or row.metric == "swd/avg"]
+            shown = ", ".join(f"{row.metric} {row.value:.4g}" for row in told)
             logger.info("%d images seen: %s (%.0f s)", module.images_seen, shown, seconds)
         scalar_logs = [callback for callback in trainer.callbacks if isinstance(callback, ScalarLog)]  # type: ignore[attr-defined]
         if scalar_logs:
