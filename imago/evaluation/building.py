@@ -36,7 +36,6 @@ METRICS = (
     "path_length",
 )
 ALIASES = {"fid": "frechet", "kid": "kernel", "pr": "precision_recall", "is": "inception_score", "ppl": "path_length"}
-_DISTANCES = ("frechet", "kernel", "precision_recall")
 
 
 @dataclass
@@ -214,16 +213,18 @@ class MeasureBuilder:
         )
 
     def _of_features(self) -> list[Measure]:
-        from imago.evaluation.feature_measures import FeatureMeasure
+        from imago.evaluation.feature_measures import DISTANCES, FeatureMeasure, InceptionScoreMeasure
 
+        options, protocol = self.options, self.protocol
         measures: list[Measure] = []
-        distances = [name for name in self.options.metrics if name in _DISTANCES]
-        if "inception_score" in self.options.metrics:
-            count, splits = self.protocol.score_images, self.protocol.score_splits
-            measures.append(FeatureMeasure(["inception_score"], count, self.collector(logits=True), splits))
-        if distances:
-            count, seed = self.protocol.feature_images, self.options.seed
-            measures.append(FeatureMeasure(distances, count, self.collector(), floor=self.options.floor, seed=seed))
+        if "inception_score" in options.metrics:
+            collector = self.collector(logits=True)
+            measures.append(
+                InceptionScoreMeasure(protocol.score_images, collector, protocol.score_splits, options.floor)
+            )
+        if set(DISTANCES) & set(options.metrics):
+            count, collector = protocol.feature_images, self.collector()
+            measures.append(FeatureMeasure(options.metrics, count, collector, options.floor, options.seed))
         return measures
 
     def _memorisation(self) -> Measure:

@@ -31,7 +31,7 @@ from imago.metrics.kernel import kernel_distance
 from imago.metrics.memorisation import memorisation
 from imago.metrics.precision_recall import precision_recall
 
-OF_FEATURES = ("frechet", "kernel", "precision_recall", "inception_score")
+DISTANCES = ("frechet", "kernel", "precision_recall")
 
 
 class FeatureCollector:
@@ -70,6 +70,12 @@ class FeatureCollector:
             return self.extractor.protocol
         return f"resized to {self.resolution}² ({self.resize}), {self.extractor.protocol}"
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Tells what it makes of images from what others make, to recognise cached results."""
+        how = {"resolution": self.resolution, "resize": self.resize, "logits": self.logits}
+        return {"extractor": self.extractor.identity, **how}
+
     def clear(self) -> None:
         """Forgets all images."""
         self._parts = []
@@ -84,14 +90,12 @@ class FeatureCollector:
         found = self.extractor.features_and_logits(images)[1] if self.logits else self.extractor(images)
         self._parts.append((first, found))
 
-    def gathered(self) -> dict[str, Tensor]:
-        """``features`` (N, D), or ``logits`` (N, K), of all processes' images, in order."""
-        return {"logits" if self.logits else "features": gathered_in_order(self._parts)}
+    def gathered(self) -> Tensor:
+        """Features ``(N, D)``, or logits ``(N, K)``, of all processes' images, in order."""
+        return gathered_in_order(self._parts)
 
-    def of(
-        self, images: ImageSet, count: int, identity: dict[str, Any], doing: str, progress: Progress
-    ) -> dict[str, Tensor]:
-        """Features of the first images of a set, from the cache where they are there.
+    def of(self, images: ImageSet, count: int, identity: dict[str, Any], doing: str, progress: Progress) -> Tensor:
+        """Features, or logits, of the first images of a set, from the cache where they are there.
 
         Args:
             images: The set.
@@ -106,85 +110,51 @@ class FeatureCollector:
             go_through(images, count, self.batch_size, self.add, doing, progress)
             found = self.gathered()
             self.clear()
-            return found
+            return {"features": found}
 
-        how = {"extractor": self.extractor.identity, "resolution": self.resolution, "resize": self.resize}
-        return self.cache.tensors({"count": count, "logits": self.logits, **how, **identity}, measure)
+        return self.cache.tensors({"count": count, **self.identity, **identity}, measure)["features"]
 
 
 class FeatureMeasure(Measure):
     """Distances between the features of real and of generated images.
 
     Args:
-        metrics: Of :data:`OF_FEATURES`; those that are wanted.
+        metrics: Of :data:`DISTANCES`; those that are wanted.
         count: Images of each set; fewer where there are fewer real ones.
         collector: Makes the features.
-        splits: Of the Inception score.
         floor: Measure the same of real images, too.
         seed: Keys the subsets of the kernel distance.
-
-    Raises:
-        UserError: The Inception score is wanted of a network without logits.
     """
 
     def __init__(
-        self,
-        metrics: Sequence[str],
-        count: int,
-        collector: FeatureCollector,
-        splits: int = 10,
-        floor: bool = True,
-        seed: int = 0,
+        self, metrics: Sequence[str], count: int, collector: FeatureCollector, floor: bool = True, seed: int = 0
     ) -> None:
-        self.metrics = [metric for metric in OF_FEATURES if metric in metrics]
+        self.metrics = [metric for metric in DISTANCES if metric in metrics]
         self.name = ",".join(self.metrics)
         self.count = count
         self.collector = collector
-        self.splits = splits
         self.floor = floor
         self.seed = seed
-        self.needs_real = self.metrics != ["inception_score"]
-        self.real: dict[str, Tensor] | None = None
-        self.real_count = 0
         self.floor_is = ""
-        self.references: dict[str, float] = {}
-        if "inception_score" in self.metrics and not collector.extractor.has_logits:
-            raise UserError(
-                f"inception_score needs class probabilities, which features={collector.extractor.name} has not; "
-                "take features=inception"
-            )
+        self.floors: dict[str, float] = {}
 
     def prepare(self, reals: Reals | None, progress: Progress = no_progress) -> None:
-        if reals is None and not self.needs_real:
-            return
-        compared = comparable(reals, self.count, self.name, self.floor and self.needs_real)
+        self.count = comparable(reals, self.count, self.name, self.floor)
         assert reals is not None
-        self.real_count = compared
-        if self.needs_real:
-            self.count = compared
-            self.floor_is = floor_is(reals, compared)
-        collector, name = self.collector, self.collector.extractor.name
-        self.real = collector.of(
-            reals.sample, compared, {"set": "sample", **reals.identity}, f"{name}: real images", progress
-        )
+        collector, count, network = self.collector, self.count, self.collector.extractor.name
+        identity = {"set": "sample", **reals.identity}
+        self.real = collector.of(reals.sample, count, identity, f"{network}: real images", progress)
         if not self.floor:
             return
-        references = {"set": "references", "metrics": self.metrics, "splits": self.splits, "seed": self.seed}
-        how = {"count": compared, "extractor": collector.extractor.identity, "resolution": collector.resolution}
 
         def measure() -> dict[str, float]:
-            assert self.real is not None
-            values: dict[str, float] = {}
-            if "inception_score" in self.metrics and compared >= self.splits:
-                values["inception_score"] = inception_score(self.real["logits"], self.splits)[0]
-            if self.needs_real:
-                identity = {"set": "others", **reals.identity}
-                others = collector.of(reals.others, compared, identity, f"{name}: other real images", progress)
-                values |= {row.metric: row.value for row in self._compared(self.real["features"], others["features"])}
-            return values
+            identity = {"set": "others", **reals.identity}
+            others = collector.of(reals.others, count, identity, f"{network}: other real images", progress)
+            return {row.metric: row.value for row in self._compared(others)}
 
-        how["resize"] = collector.resize
-        self.references = collector.cache.numbers({**references, **how, **reals.identity}, measure)
+        key = {"set": "floors", "metrics": self.metrics, "seed": self.seed, "count": count}
+        self.floors = collector.cache.numbers({**key, **collector.identity, **reals.identity}, measure)
+        self.floor_is = floor_is(reals, count)
 
     def begin(self, generated: ImageSet) -> None:
         self.collector.clear()
@@ -193,18 +163,10 @@ class FeatureMeasure(Measure):
         self.collector.add(first, images)
 
     def rows(self) -> list[Row]:
-        found = self.collector.gathered()
-        rows = []
-        if self.real is not None and self.needs_real:
-            rows = self._compared(self.real["features"], found["features"])
-        if "inception_score" in self.metrics:
-            value, spread = inception_score(found["logits"], self.splits)
-            protocol = f"{self.splits} splits, {self.collector.protocol}"
-            rows.append(self._row("inception_score", value, protocol, spread, higher_is_better=True))
-        return rows
+        return self._compared(self.collector.gathered())
 
-    def _compared(self, real: Tensor, other: Tensor) -> list[Row]:
-        how, rows = self.collector.protocol, []
+    def _compared(self, other: Tensor) -> list[Row]:
+        how, real, rows = self.collector.protocol, self.real, []
         if "frechet" in self.metrics:
             rows.append(self._row("frechet", frechet_distance(real, other), how))
         if "kernel" in self.metrics:
@@ -220,11 +182,57 @@ class FeatureMeasure(Measure):
         self, metric: str, value: float, protocol: str, spread: float | None = None, higher_is_better: bool = False
     ) -> Row:
         name = f"{metric}/{self.collector.extractor.name}"
-        reference = self.references.get(name, self.references.get(metric))
-        meaning = "" if reference is None else self.floor_is
-        if reference is not None and metric == "inception_score":
-            meaning = f"the real images' own, {self.real_count:,} images"
-        return Row(name, value, self.count, protocol, spread, reference, meaning, higher_is_better)
+        return Row(name, value, self.count, protocol, spread, self.floors.get(name), self.floor_is, higher_is_better)
+
+
+class InceptionScoreMeasure(Measure):
+    """The Inception score (Salimans et al. 2016), beside that of the real images.
+
+    Args:
+        count: Generated images; and at most as many real ones.
+        collector: Makes the logits.
+        splits: Parts of the images, of whose scores mean and deviation are taken.
+        floor: Measure the real images, too.
+
+    Raises:
+        UserError: The network gives no logits.
+    """
+
+    name = "inception_score"
+
+    def __init__(self, count: int, collector: FeatureCollector, splits: int = 10, floor: bool = True) -> None:
+        if not collector.extractor.has_logits:
+            raise UserError(
+                f"inception_score needs class probabilities, which features={collector.extractor.name} has not; "
+                "take features=inception"
+            )
+        self.count = count
+        self.collector = collector
+        self.splits = splits
+        self.floor = floor
+        self.real: float | None = None
+        self.real_is = ""
+
+    def prepare(self, reals: Reals | None, progress: Progress = no_progress) -> None:
+        if reals is None or not self.floor or len(reals) < self.splits:
+            return
+        count = min(self.count, len(reals))
+        identity = {"set": "sample", **reals.identity}
+        doing = f"{self.collector.extractor.name}: real images"
+        self.real = inception_score(self.collector.of(reals.sample, count, identity, doing, progress), self.splits)[0]
+        self.real_is = f"the real images' own, {count:,} images"
+
+    def begin(self, generated: ImageSet) -> None:
+        self.collector.clear()
+
+    def add(self, first: int, images: Tensor) -> None:
+        self.collector.add(first, images)
+
+    def rows(self) -> list[Row]:
+        value, spread = inception_score(self.collector.gathered(), self.splits)
+        protocol = f"{self.splits} splits, {self.collector.protocol}"
+        name = f"{self.name}/{self.collector.extractor.name}"
+        return [Row(name, value, self.count, protocol, spread, self.real, self.real_is, True)]
 
 
 class MemorisationMeasure(Measure):
@@ -238,7 +246,6 @@ class MemorisationMeasure(Measure):
     """
 
     name = "memorisation"
-    needs_real = True
 
     def __init__(self, count: int, collector: FeatureCollector, held_out: PackedDataset, resolution: int) -> None:
         self.count = count
@@ -257,7 +264,7 @@ class MemorisationMeasure(Measure):
         identity = {"set": "everything", "data": self.held_out.checksum, "height": self.resolution}
         held_out = AllImages(self.held_out, self.resolution)
         count = min(self.count, len(held_out))
-        self.unseen = collector.of(held_out, count, identity, f"{name}: held-out images", progress)["features"]
+        self.unseen = collector.of(held_out, count, identity, f"{name}: held-out images", progress)
 
     def begin(self, generated: ImageSet) -> None:
         self.collector.clear()
@@ -266,7 +273,7 @@ class MemorisationMeasure(Measure):
         self.collector.add(first, images)
 
     def rows(self) -> list[Row]:
-        fake = self.collector.gathered()["features"]
+        fake = self.collector.gathered()
         result = memorisation(self.training, self.unseen, fake)
         protocol = f"{len(self.unseen):,} held-out and {self.trained_on} images, {self.collector.protocol}"
         network = self.collector.extractor.name
@@ -306,5 +313,5 @@ def features_of_everything(collector: FeatureCollector, reals: Reals, progress: 
         identity = {"set": "everything", "data": place.dataset.checksum, "height": place.resolution, "mirror": mirrored}
         images = AllImages(reals.everything.dataset, reals.everything.resolution, mirrored)
         name = f"{doing}, mirrored" if mirrored else doing
-        parts.append(collector.of(images, len(reals), identity, name, progress)["features"])
+        parts.append(collector.of(images, len(reals), identity, name, progress))
     return torch.cat(parts)

@@ -96,12 +96,10 @@ class Measure(ABC):
     Attributes:
         name: As in ``metrics=[…]``.
         count: How many generated images it takes.
-        needs_real: Whether it makes no sense without real images.
     """
 
     name: str
     count: int
-    needs_real: bool = False
 
     def prepare(self, reals: Reals | None, progress: Progress = no_progress) -> None:  # noqa: B027 (some need no real images)
         """Measures what of the real images is needed.

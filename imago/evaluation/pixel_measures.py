@@ -39,7 +39,6 @@ class SlicedWassersteinMeasure(Measure):
     """
 
     name = "swd"
-    needs_real = True
 
     def __init__(
         self,

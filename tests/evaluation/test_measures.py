@@ -11,6 +11,7 @@ from imago.evaluation.building import MeasureBuilder, MeasureOptions, metric_nam
 from imago.evaluation.feature_measures import (
     FeatureCollector,
     FeatureMeasure,
+    InceptionScoreMeasure,
     MemorisationMeasure,
     features_of_everything,
 )
@@ -19,6 +20,7 @@ from imago.evaluation.measure import Reals, evaluate, no_progress, resized
 from imago.evaluation.pixel_measures import MultiScaleSsimMeasure, SlicedWassersteinMeasure
 from imago.evaluation.protocol import Protocol
 from imago.evaluation.statistics_cache import StatisticsCache
+from imago.metrics.inception_score import inception_score
 from imago.metrics.ms_ssim import ms_ssim
 from imago.metrics.sliced_wasserstein import sliced_wasserstein
 
@@ -149,17 +151,27 @@ def test_all_metrics_of_features_share_one_pass(reals):
 
 
 def test_inception_score_needs_no_real_images():
-    measure = FeatureMeasure(["inception_score"], 20, collector(Means(), logits=True), splits=2)
+    measure = InceptionScoreMeasure(20, collector(Means(), logits=True), splits=2)
     rows = measured(measure, None)
     assert rows["inception_score/means"].reference is None
     assert 1 <= rows["inception_score/means"].value <= 4
+
+
+def test_inception_score_has_the_real_images_own_beside_it(reals):
+    extractor = Means()
+    (row,) = measured(InceptionScoreMeasure(20, collector(extractor, logits=True), splits=2), reals).values()
+    assert row.reference == inception_score(extractor.features_and_logits(reals.sample.images(0, 20))[1], 2)[0]
+    assert "20 images" in row.reference_is
+    extractor = Means()
+    InceptionScoreMeasure(20, collector(extractor, logits=True), splits=2, floor=False).prepare(reals)
+    assert extractor.seen == 0
 
 
 def test_inception_score_of_a_network_without_logits():
     extractor = Means()
     extractor.has_logits = False
     with pytest.raises(UserError, match="features=inception"):
-        FeatureMeasure(["inception_score"], 20, collector(extractor))
+        InceptionScoreMeasure(20, collector(extractor))
 
 
 def test_features_are_of_resized_images(reals):
