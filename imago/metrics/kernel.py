@@ -6,11 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities.data import dim_zero_cat
 
 from imago.errors import UserError
 from imago.metrics.checks import Features, check_features, check_same_width
+from imago.metrics.feature_sets import FeatureSetsMetric
 from imago.randomness import permutation
 
 logger = logging.getLogger(__name__)
@@ -85,7 +84,7 @@ def order_by_content(rows: Tensor) -> NDArray[np.int64]:
     return np.argsort(array.view(np.dtype((np.void, array[0].nbytes))).ravel(), kind="stable").astype(np.int64)
 
 
-class KernelDistance(Metric):
+class KernelDistance(FeatureSetsMetric):
     """:func:`kernel_distance` of features that come in batches, and on several processes.
 
     Args:
@@ -96,36 +95,18 @@ class KernelDistance(Metric):
             one real set.
     """
 
-    full_state_update = False
-    is_differentiable = False
     higher_is_better = False
-    real: list[Tensor]
-    fake: list[Tensor]
 
     def __init__(self, subsets: int = 100, subset_size: int = 1000, seed: int = 0, reset_real: bool = True) -> None:
-        super().__init__()
-        self.subsets, self.subset_size, self.seed, self.reset_real = subsets, subset_size, seed, reset_real
-        self.add_state("real", [], dist_reduce_fx="cat")
-        self.add_state("fake", [], dist_reduce_fx="cat")
-
-    def update(self, features: Tensor, real: bool) -> None:
-        """Adds floating point features ``(N, D)``; `real` says to which set."""
-        (self.real if real else self.fake).append(check_features(features).detach().to(self.device))
+        super().__init__(reset_real)
+        self.subsets, self.subset_size, self.seed = subsets, subset_size, seed
 
     def compute(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, float64 ``()`` each."""
-        if not len(self.real) or not len(self.fake):
-            raise UserError("a kernel distance needs at least two real and two generated images")
-        real, fake = dim_zero_cat(self.real), dim_zero_cat(self.fake)
+        real, fake = self.sets("a kernel distance needs at least two real and two generated images")
         values = kernel_distance(real, fake, self.subsets, self.subset_size, self.seed)
         mean, deviation = torch.tensor(values, dtype=torch.float64, device=real.device)
         return mean, deviation
-
-    def reset(self) -> None:
-        """Forgets all features, or with ``reset_real=False`` the generated ones."""
-        kept = {} if self.reset_real else {"real": self._defaults.pop("real")}  # without a default: left as it is
-        super().reset()
-        self._defaults.update(kept)
 
 
 def _discrepancy(x: Tensor, y: Tensor) -> float:

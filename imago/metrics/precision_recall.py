@@ -5,11 +5,10 @@ Kynkäänniemi et al. 2019, "Improved precision and recall metric for assessing 
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities.data import dim_zero_cat
 
 from imago.errors import UserError
 from imago.metrics.checks import Features, check_features, check_same_width
+from imago.metrics.feature_sets import FeatureSetsMetric
 from imago.metrics.neighbours import nearest_neighbours
 
 _CHUNK_ELEMENTS = 1 << 22  # of a block of the distance matrix: 32 MB in float64
@@ -46,7 +45,7 @@ def precision_recall(real: Features, fake: Features, k: int = 3) -> tuple[float,
     return _share_among(fake, real, k), _share_among(real, fake, k)
 
 
-class PrecisionRecall(Metric):
+class PrecisionRecall(FeatureSetsMetric):
     """:func:`precision_recall` of features that come in batches, and on several processes.
 
     Args:
@@ -55,35 +54,17 @@ class PrecisionRecall(Metric):
             one real set.
     """
 
-    full_state_update = False
-    is_differentiable = False
     higher_is_better = True
-    real: list[Tensor]
-    fake: list[Tensor]
 
     def __init__(self, k: int = 3, reset_real: bool = True) -> None:
-        super().__init__()
-        self.k, self.reset_real = k, reset_real
-        self.add_state("real", [], dist_reduce_fx="cat")
-        self.add_state("fake", [], dist_reduce_fx="cat")
-
-    def update(self, features: Tensor, real: bool) -> None:
-        """Adds floating point features ``(N, D)``; `real` says to which set."""
-        (self.real if real else self.fake).append(check_features(features).detach().to(self.device))
+        super().__init__(reset_real)
+        self.k = k
 
     def compute(self) -> tuple[Tensor, Tensor]:
         """Precision and recall, float64 ``()`` each."""
-        if not len(self.real) or not len(self.fake):
-            raise UserError("precision and recall need real and generated images")
-        features = dim_zero_cat(self.real), dim_zero_cat(self.fake)
+        features = self.sets("precision and recall need real and generated images")
         precision, recall = torch.tensor(precision_recall(*features, self.k), dtype=torch.float64)
         return precision.to(features[0].device), recall.to(features[0].device)
-
-    def reset(self) -> None:
-        """Forgets all features, or with ``reset_real=False`` the generated ones."""
-        kept = {} if self.reset_real else {"real": self._defaults.pop("real")}  # without a default: left as it is
-        super().reset()
-        self._defaults.update(kept)
 
 
 def _share_among(queries: Tensor, references: Tensor, k: int) -> float:
