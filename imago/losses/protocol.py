@@ -2,11 +2,16 @@
 
 A loss is a module, so that what it remembers (an adaptive noise level, BEGAN's k) is saved with the run. It is handed
 the discriminator as a function of images alone: resolution, fade-in, labels and groups are already bound. A
-discriminator may return a score, a vector or an image per input; only the loss needs to know which.
+discriminator may return a score, a vector or an image per input; only the loss needs to know which, and says so in
+``output``, so that the model builds the discriminator accordingly.
+
+The first call of the discriminator in a step shows all images of the step in one batch: in a discriminator step the
+reals and then each set of fakes, in a generator step the fakes and then the reals where the loss sees them. (The
+networks keep the sets apart where they compare images.) An auxiliary classifier reads its labels off that call.
 """
 
-from collections.abc import Callable, Sequence
-from typing import ClassVar, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, Literal, TypeAlias
 
 from torch import Tensor, nn
 
@@ -20,10 +25,21 @@ class AdversarialLoss(nn.Module):
     Attributes:
         fake_sets: Independent sets of fakes that a discriminator step wants (two for Cramér).
         generator_sees_reals: Whether a generator step wants reals (relativistic losses).
+        output: What the discriminator returns per image: a score (N,), a vector (N, output_size) or an image
+            (N, C, H, W).
+        output_size: Components of a vector.
+        penalizes_gradients: Whether the loss differentiates the discriminator with respect to its input, which asks
+            for a second derivative, and for scores that depend on one image each.
+        noise_strength: Standard deviation of the multiplicative noise before the discriminator's convolutions
+            (LSGAN's; Karras et al. 2018, appendix B).
     """
 
     fake_sets: ClassVar[int] = 1
     generator_sees_reals: ClassVar[bool] = False
+    output: ClassVar[Literal["score", "vector", "image"]] = "score"
+    output_size: int = 1
+    penalizes_gradients: bool = False
+    noise_strength: float = 0.0
 
     def discriminator_loss(
         self, discriminator: Discriminator, real: Tensor, fakes: Sequence[Tensor], uniform: Tensor
@@ -54,5 +70,10 @@ class AdversarialLoss(nn.Module):
         """
         raise NotImplementedError
 
-    def after_discriminator_step(self, discriminator: nn.Module) -> None:
-        """Called after the discriminator's update (weight clipping)."""
+    def after_discriminator_step(self, discriminator: nn.Module, terms: Mapping[str, Tensor]) -> None:
+        """Called after each update of the discriminator that was made: weight clipping, and what the loss remembers.
+
+        Args:
+            discriminator: The network.
+            terms: What :meth:`discriminator_loss` returned, means over all micro-batches and processes.
+        """
