@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 
 from callbacks.cadence import check_interval, due
 from callbacks.scalar_log import ScalarLog
@@ -141,17 +140,13 @@ class GanMetrics(pl.Callback):
             for measure in self._measures:
                 measure.prepare(reals)
             self._prepared = True
-        generator = module.generator_ema
-
-        def generate(latents: Tensor) -> Tensor:
-            return module.generate(generator, latents.to(module.weight_dtype)).float()
-
         images = GeneratedImages(
-            generate,
-            int(generator.latent_size),  # type: ignore[arg-type]
+            module.pictures,
+            int(module.generator_ema.latent_size),  # type: ignore[arg-type]
             resolution,
             device=module.device,
             batch_size=self.options.batch_size,
+            labels=None if module.labels is None else module.labels.summary(),  # as evaluate.py draws from a file
         )
         rows = evaluate(self._measures, images, self.options.batch_size, "")
         for measure in self._measures:  # frees what they keep of the images
@@ -186,7 +181,9 @@ class GanMetrics(pl.Callback):
         if best is not None and (row.value <= best if row.higher_is_better else row.value >= best):
             return
         stage = module.stage
-        description = describe_generator(module.generator_ema, stage.resolution, stage.alpha, module.images_seen)
+        description = describe_generator(
+            module.generator_ema, stage.resolution, stage.alpha, module.images_seen, module.labels
+        )
         try:
             save_generator(run_dir / BEST_GENERATOR, module.generator_ema, description)
             for snapshot in trainer.checkpoint_callbacks:

@@ -23,7 +23,7 @@ class ProgressiveGrowing(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module: AdversarialModule = pl_module  # type: ignore[assignment]
-        module.schedule.check_division(trainer.world_size, module.micro_batch)
+        module.check_division(trainer.world_size)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         module: AdversarialModule = pl_module  # type: ignore[assignment]

@@ -75,10 +75,10 @@ class SampleGrid(pl.Callback):
         """uint8 (count, C, H, W) of the run's fixed latents, enlarged to the run's final size or 64 pixels."""
         generator = module.generator_ema
         latents = draw_latents(module.seed, 0, count, int(generator.latent_size), "samples")  # type: ignore[arg-type]
-        dtype = next(generator.parameters()).dtype
-        images = [
-            to_uint8(module.generate(generator, part.to(module.device, dtype))).cpu()
-            for part in torch.from_numpy(latents).split(max(1, module.stage.batch_size))
-        ]
+        codes = module.draw_labels(0, count, "samples/labels")
+        size = max(1, module.stage.batch_size)
+        parts = torch.from_numpy(latents).split(size)
+        labels = [None] * len(parts) if codes is None else codes.split(size)
+        images = [to_uint8(module.pictures(*part)).cpu() for part in zip(parts, labels, strict=True)]
         resolution, final = module.stage.resolution, module.schedule.resolution
         return upscale_nearest(torch.cat(images), final // resolution * -(-_SMALLEST_CELL // final))

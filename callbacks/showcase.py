@@ -119,9 +119,9 @@ def _film(module: AdversarialModule, frames: int, fps: int) -> Iterator[NDArray[
     generator = module.generator_ema
     columns, rows = _FILM_GRID
     path = gaussian_path(module.seed, frames, columns * rows, int(generator.latent_size), fps)  # type: ignore[arg-type]
-    dtype = next(generator.parameters()).dtype
+    codes = module.draw_labels(0, columns * rows, "samples/labels")
     for latents in torch.from_numpy(path):
-        images = to_uint8(module.generate(generator, latents.to(module.device, dtype))).cpu()
+        images = to_uint8(module.pictures(latents, codes)).cpu()
         factor = max(1, _FILM_HEIGHT // (rows * images.shape[2]))
         picture = upscale_nearest(image_grid(images, columns), factor)
         yield to_rgb(picture).permute(1, 2, 0).numpy()

@@ -98,7 +98,9 @@ class Snapshot(Checkpoint):
             return
         run_dir = Path(trainer.default_root_dir)
         stage = module.stage
-        description = describe_generator(module.generator_ema, stage.resolution, stage.alpha, module.images_seen)
+        description = describe_generator(
+            module.generator_ema, stage.resolution, stage.alpha, module.images_seen, module.labels
+        )
         try:
             # The checkpoint comes last: a kill before it repeats the snapshot, a kill after it has lost nothing.
             if generator:

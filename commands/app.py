@@ -90,7 +90,9 @@ def hydra_main(
         level = logging.INFO if os.environ.get("LOCAL_RANK", "0") == "0" else logging.WARNING
         logging.getLogger("imago").setLevel(level)
         # Hydra's parser takes flags among the overrides for overrides.
-        sys.argv[1:] = sorted((quoted_path(argument) for argument in sys.argv[1:]), key=lambda word: word not in _FLAGS)
+        sys.argv[1:] = sorted(
+            (free_key(quoted_path(argument)) for argument in sys.argv[1:]), key=lambda word: word not in _FLAGS
+        )
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # hand exceptions to us rather than print them
         if "--help" in sys.argv or "-h" in sys.argv:
             print(describe(f"{config_name}.py", purpose, schema, groups or {}))
@@ -121,6 +123,11 @@ def hydra_main(
             sys.exit(1)
 
     return main
+
+
+def free_key(argument: str) -> str:
+    """``labels.<name>=…`` as Hydra wants keys that no schema can know; the command checks their names."""
+    return f"++{argument}" if argument.startswith("labels.") else argument
 
 
 def quoted_path(argument: str) -> str:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,26 @@ class _Job:
         return int(generator.latent_size)
 
     @property
+    def given(self) -> dict[int, int]:
+        """The labels that were asked for: column → code."""
+        if not self.cfg.labels:
+            return {}
+        if self.loaded.labels is None:
+            raise UserError(f"labels: the generator in {self.cfg.checkpoint} was trained without labels")
+        return self.loaded.labels.coding.codes_of({name: str(value) for name, value in self.cfg.labels.items()})
+
+    def codes(self, seed: int, number: int) -> NDArray[np.int64] | None:
+        """Codes ``(K,)`` of a picture's labels: those asked for, the rest as of a random training image with them."""
+        if self.loaded.labels is None:
+            return None
+        return self.loaded.labels.draw(seed, number, 1, "labels", self.given)[0].numpy()
+
+    def label_texts(self, seed: int, number: int) -> dict[str, str]:
+        """A picture's labels by name."""
+        codes = self.codes(seed, number)
+        return {} if codes is None or self.loaded.labels is None else self.loaded.labels.coding.texts(codes.tolist())
+
+    @property
     def settings(self) -> dict[str, str]:
         """Options, other than seed and number, that make a picture differ from the default one of the same latent."""
         used: dict[str, str] = {}
@@ -53,12 +74,15 @@ class _Job:
             used["truncation"] = f"{self.cfg.truncation:g}"
         if self.cfg.scale != 1:
             used["scale"] = str(self.cfg.scale)
-        return used
+        if self.cfg.read_back:
+            used["read_back"] = "true"
+        return used | {f"labels.{name}": str(value) for name, value in sorted(self.cfg.labels.items())}
 
     @property
     def variant(self) -> str:
         """The settings as part of a file name, so that a picture does not replace one made with others."""
-        return "".join(f"-{name}{value}" for name, value in self.settings.items())
+        words = (f"{name.removeprefix('labels.')}{value}" for name, value in self.settings.items())
+        return "".join("-" + re.sub(r"[^\w.]+", "_", word) for word in words)
 
 
 def generate(cfg: GenerateConfig) -> list[Path]:
@@ -80,6 +104,7 @@ def generate(cfg: GenerateConfig) -> list[Path]:
     loaded = load_generator(checkpoint, device=device)
     out = Path(cfg.out).expanduser() if cfg.out else _default_folder(checkpoint, loaded.images_seen)
     job = _Job(cfg, loaded, device, _resolution(cfg, loaded), out)
+    _ = job.given  # labels that it does not know
     make = {"images": _images, "grid": _grid, "interpolation": _interpolation}[cfg.what]
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -94,9 +119,11 @@ def _images(job: _Job) -> list[Path]:
     keys = _picture_keys(job.cfg, job.cfg.count)
     latents = (_latents_of(job, [key])[0] for key in keys)  # lazily: fifty thousand need not fit in memory
     written = []
-    for (seed, number), picture in zip(keys, _pictures(job, latents, len(keys)), strict=True):
+    codes = (job.codes(*key) for key in keys)
+    for (seed, number), picture in zip(keys, _pictures(job, latents, len(keys), codes), strict=True):
         path = job.out / f"seed{seed:04d}-{number:05d}{job.variant}.{job.cfg.format}"
-        written.append(save_image(path, picture, _metadata(job, seed=seed, picture=number)))
+        labels = job.label_texts(seed, number)
+        written.append(save_image(path, picture, _metadata(job, seed=seed, picture=number, **labels)))
     names = written[0].name if len(written) == 1 else f"{written[0].name} … {written[-1].name}"
     height, width = picture.shape[1:]
     print(f"wrote {len(written)} picture{'s' * (len(written) > 1)} of {height}×{width} to {job.out}: {names}")
@@ -116,7 +143,8 @@ def _grid(job: _Job) -> list[Path]:
     if places and len(keys) > places:
         raise UserError(f"{len(keys)} pictures do not fit a grid of {cfg.columns} columns and {cfg.rows} rows")
     columns = cfg.columns or (math.ceil(len(keys) / cfg.rows) if cfg.rows else math.ceil(math.sqrt(len(keys))))
-    grid = image_grid(torch.stack(list(_pictures(job, _latents_of(job, keys), len(keys)))), columns)
+    codes = (job.codes(*key) for key in keys)
+    grid = image_grid(torch.stack(list(_pictures(job, _latents_of(job, keys), len(keys), codes))), columns)
     rows = math.ceil(len(keys) / columns)
     path = job.out / f"grid-{_names_of(cfg)}-{columns}x{rows}{job.variant}.{cfg.format}"
     pictures = " ".join(f"{seed}/{number}" for seed, number in keys)
@@ -133,7 +161,8 @@ def _interpolation(job: _Job) -> list[Path]:
     stem = f"interpolation-{_names_of(cfg)}-{cfg.path}-{cfg.seconds:g}s-{cfg.fps}fps{shape}{job.variant}"
     path = job.out / f"{stem}.{cfg.film}" if cfg.film else film_path(job.out / stem)
     latents = _path_latents(job, frames, cells)  # (frames, cells, size)
-    pictures = _pictures(job, latents.reshape(-1, latents.shape[-1]), frames * cells)
+    codes = itertools.cycle([job.codes(cfg.seed, cell) for cell in range(cells)])  # a film changes latents alone
+    pictures = _pictures(job, latents.reshape(-1, latents.shape[-1]), frames * cells, codes)
     write_film((_film_frame(list(itertools.islice(pictures, cells)), columns) for _ in range(frames)), path, cfg.fps)
     print(f"wrote a film of {frames} frames ({frames / cfg.fps:g} s, {columns}×{rows} pictures) to {path}")
     if cfg.path == "gaussian" and cfg.seconds < _GAUSSIAN_PATH_MIN_SECONDS:
@@ -174,20 +203,27 @@ def _latents_of(job: _Job, keys: Sequence[tuple[int, int]]) -> NDArray[np.float3
     return np.concatenate(rows)
 
 
-def _pictures(job: _Job, latents: Iterable[NDArray[np.float32]], total: int) -> Iterator[Tensor]:
+def _pictures(
+    job: _Job,
+    latents: Iterable[NDArray[np.float32]],
+    total: int,
+    codes: Iterable[NDArray[np.int64] | None],
+) -> Iterator[Tensor]:
     """Run the generator in batches; yields uint8 ``(C, H, W)`` on the CPU, one per latent, scaled as asked."""
     from rich.console import Console
     from rich.progress import Progress
 
     # At the resolution that training stopped at, the last layers may still be fading in; below it, they are done.
     console = Console(stderr=True)
-    latents = iter(latents)
+    latents, codes = iter(latents), iter(codes)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("generating", total=total)
         while batch := list(itertools.islice(latents, job.cfg.batch_size)):
             with torch.inference_mode():  # not around the yield, which would leak the mode to whoever reads
                 z = torch.from_numpy(np.stack(batch)).to(job.device)
-                images = job.loaded.generator(z, resolution=job.loaded.resolution, alpha=job.loaded.alpha)
+                labels = [code for code in itertools.islice(codes, len(batch)) if code is not None]
+                given = torch.from_numpy(np.stack(labels)) if labels else None
+                images = job.loaded.pictures(z, given, read_back=job.cfg.read_back)
                 if not bool(images.isfinite().all()):
                     raise UserError(
                         f"the generator in {job.cfg.checkpoint} makes NaN or infinity: its training diverged"

@@ -55,7 +55,7 @@ def train(cfg: TrainConfig) -> None:
 
     run_dir = RunDirectory(_run_dir(cfg))
     trainer = build_trainer(cfg, run_dir.path, list(callbacks.values()))
-    schedule.check_division(trainer.world_size, module.micro_batch)
+    module.check_division(trainer.world_size)
     with run_dir.locked():
         # All that may be refused comes before anything is written.
         checkpoint = run_dir.checkpoint(config, cfg.resume)

@@ -1,6 +1,7 @@
 """The options of generate.py, checked by Hydra against the types given here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -37,6 +38,13 @@ class GenerateConfig:
 
     # A resolution that the generator was trained at on its way; by default the last.
     resolution: int | None = None
+
+    # Of a conditional generator, by name: labels.glasses=eyeglasses labels.smile=yes. What is not given is as in a
+    # random training image that has what is given.
+    labels: dict[str, Any] = field(default_factory=dict)
+
+    # Pictures as large as those of the data set, where HDCGAN's Glasses enlarged them.
+    read_back: bool = False
 
     # 1 is off; lower is less varied: each latent keeps this fraction of its angle to a random centre (drawn from the
     # seed), so all pictures become variations on one. In (0, 1].

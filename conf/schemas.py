@@ -12,6 +12,7 @@ from omegaconf import MISSING
 
 from conf.evaluate_schema import EvaluateConfig
 from conf.generate_schema import GenerateConfig
+from conf.loss_schemas import LOSSES, LossConfig
 from conf.prepare_schema import PrepareConfig
 from conf.source_schemas import ONLY_TO_PREPARE, SOURCES, data_schema
 from imago.evaluation.protocol import Protocol
@@ -30,6 +31,7 @@ class PgganModel(ModelConfig):
     latent_size: int = 512
     fmap_base: int = 8192  # feature maps at level s: min(fmap_base / 2^s, fmap_max)
     fmap_max: int = 512
+    label_weight: float = 1.0  # of the auxiliary classifier's error, where data.labels are chosen
     n_critic: int = 1  # discriminator steps per generator step
     betas: list[float] = field(default_factory=lambda: [0.0, 0.99])  # Adam
     eps: float = 1e-8  # Adam
@@ -40,20 +42,39 @@ class PgganModel(ModelConfig):
     channels_last: bool = True  # memory format of weights and activations
 
 
-# --- loss -------------------------------------------------------------------------------------------------------------
+@dataclass
+class DcganModel(ModelConfig):
+    _target_: str = "lightning_modules.dcgan.DCGAN"
+    latent_size: int = 100
+    filters: int = 64  # feature maps next to the image; twice as many at every smaller extent
+    max_channels: int | None = None  # at most this many
+    telescope: Any = 1  # ζ, or [ζ₁, ζ₂]: how much larger the networks see the images; powers of two
+    telescope_mode: str = "bilinear"  # or nearest
+    generator_norm: str = "batch"  # batch, layer or none
+    discriminator_norm: str = "batch"
+    batch_norm_group: int | None = None  # images that share batch statistics; null: a process's share of the batch
+    sync_batch_norm: bool = False  # statistics over all processes (GPUs only)
+    init: str = "normal"  # N(0, 0.02); or lecun: N(0, 1/fan-in)
+    generator_noise: float = 0.0  # standard deviation of the noise on the generator's input
+    discriminator_noise: float = 0.0  # the same for the discriminator
+    noise_decay_images: int | None = None  # both fade out over so many images; null: never
+    label_weight: float = 1.0  # of the auxiliary classifier's error, where data.labels are chosen
+    n_critic: int = 1
+    betas: list[float] = field(default_factory=lambda: [0.5, 0.999])
+    eps: float = 1e-8
+    ema_half_life: float | None = 10_000.0
+    ema_decay: float | None = None  # 0: no averaging
+    ema_rampup: float | None = 0.05
+    micro_batch: int | None = None
+    channels_last: bool = True
 
 
 @dataclass
-class LossConfig:
-    _target_: str = MISSING
-
-
-@dataclass
-class WganGpLoss(LossConfig):
-    _target_: str = "imago.losses.WganGp"
-    penalty_weight: float = 10.0
-    target: float = 1.0  # gradient norm; 750 for CIFAR-10
-    drift: float = 0.001
+class HdcganModel(DcganModel):
+    _target_: str = "lightning_modules.hdcgan.HDCGAN"
+    bs_order: str = "bn_selu"  # or selu_bn
+    generator_noise: float = 1.0
+    discriminator_noise: float = 1.0
 
 
 # --- growth -----------------------------------------------------------------------------------------------------------
@@ -82,6 +103,7 @@ class DataConfig:
     workers: int = 0  # loader processes while training; 0: none
     threads: int = 2  # that decode PNGs ahead, in each loader process or in the main one
     prefetch: int = 2  # batches that are kept ready besides
+    labels: list[str] | None = None  # label columns to condition on, [all] for all; null: none
     verify: bool = True  # compare arrays and labels with their checksums first; PNGs are checked as they are read
 
 
@@ -264,7 +286,8 @@ def register() -> None:
     store.store(name="prepare_schema", node=PrepareConfig)
     for group, option, node in (
         ("model", "pggan", PgganModel),
-        ("loss", "wgan_gp", WganGpLoss),
+        ("model", "dcgan", DcganModel),
+        ("model", "hdcgan", HdcganModel),
         ("growth", "growth", GrowthConfig),
         ("data", "drawn_portraits", DrawnPortraitsData),
         ("data", "packed", PackedData),
@@ -274,6 +297,8 @@ def register() -> None:
         ("protocol", "protocol", Protocol),
     ):
         store.store(group=group, name=f"{option}_schema", node=node)
+    for name, loss in LOSSES.items():
+        store.store(group="loss", name=f"{name}_schema", node=loss)
     for name, options in (SOURCES | ONLY_TO_PREPARE).items():
         store.store(group="source", name=f"{name}_schema", node=options)
     for name, options in SOURCES.items():

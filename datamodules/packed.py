@@ -7,14 +7,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from imago.data import PackedDataset
 from imago.data.sampler import flips, sample_indices
 from imago.errors import UserError
 from imago.growth import GrowthSchedule, GrowthStage
+from imago.labels import LabelDistribution
 from lightning_modules.adversarial import AdversarialModule
 
 
@@ -22,8 +25,9 @@ class BatchStream(IterableDataset[dict[str, Any]]):
     """This process's share of every batch from ``images_seen`` on, without end.
 
     Each batch is a function of (seed, images_seen): ``images`` (n_critic, N, C, H, W) uint8 at the resolution that the
-    schedule has reached, mirrored already; ``images_seen``, the position it belongs to. With loader workers, worker w
-    of n makes every n-th batch.
+    schedule has reached, mirrored already; ``labels`` (n_critic, N, K) int64, the codes of the chosen columns, where
+    there are some; ``images_seen``, the position it belongs to. With loader workers, worker w of n makes every n-th
+    batch.
 
     Args:
         dataset: Where the images come from.
@@ -36,6 +40,7 @@ class BatchStream(IterableDataset[dict[str, Any]]):
         mirror: Flip half of the images left to right.
         threads: That decode PNGs ahead; 0: decode when the batch is asked for. Gathering from arrays needs none.
         prefetch: Batches that they keep ready besides those at work.
+        labels: Codes (len(dataset), K) of the chosen label columns.
     """
 
     def __init__(
@@ -50,8 +55,10 @@ class BatchStream(IterableDataset[dict[str, Any]]):
         mirror: bool = True,
         threads: int = 0,
         prefetch: int = 2,
+        labels: NDArray[np.int16] | None = None,
     ) -> None:
         super().__init__()
+        self.labels = labels
         self.dataset = dataset
         self.schedule = schedule
         self.seed = seed
@@ -91,12 +98,16 @@ class BatchStream(IterableDataset[dict[str, Any]]):
         share = stage.batch_size // self.processes
         height, width = self.dataset.extent(stage.resolution)
         images = torch.empty((self.n_critic, share, height, width, self.dataset.channels), dtype=torch.uint8)
+        codes = []
         for i, out in enumerate(images.numpy()):
             first = position + i * stage.batch_size + self.rank * share
             indices = sample_indices(self.seed, len(self.dataset), first, share)
             mirrored = flips(self.seed, first, share) if self.mirror else None
             self.dataset.images(indices, stage.resolution, mirrored, out)
-        return {"images": images.permute(0, 1, 4, 2, 3), "images_seen": position}
+            if self.labels is not None:
+                codes.append(torch.from_numpy(self.labels[indices].astype(np.int64)))
+        batch = {"images": images.permute(0, 1, 4, 2, 3), "images_seen": position}
+        return {**batch, "labels": torch.stack(codes)} if codes else batch
 
 
 class PackedDataModule(pl.LightningDataModule):
@@ -114,6 +125,7 @@ class PackedDataModule(pl.LightningDataModule):
         prefetch: Batches that each loader process, or the threads, keep ready.
         verify: Compare arrays, labels and landmarks with their checksums before training; PNGs are checked as they are
             read.
+        labels: Label columns to condition on, ["all"] for all of them; None: none.
     """
 
     def __init__(
@@ -128,6 +140,7 @@ class PackedDataModule(pl.LightningDataModule):
         threads: int = 2,
         prefetch: int = 2,
         verify: bool = True,
+        labels: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         if workers < 0 or threads < 0 or prefetch < 1:
@@ -145,6 +158,7 @@ class PackedDataModule(pl.LightningDataModule):
         self.threads = threads
         self.prefetch = prefetch
         self.verify = verify
+        self.labels = list(labels) if labels else None
         self.expected_checksum: str | None = None  # of a run that goes on
         self.dataset: PackedDataset | None = None
 
@@ -181,6 +195,19 @@ class PackedDataModule(pl.LightningDataModule):
             dataset.verify(zips=False)
         self.dataset = dataset
 
+    def label_distribution(self) -> LabelDistribution | None:
+        """The chosen labels of the data set, which is made on first use; None where none are chosen.
+
+        Raises:
+            UserError: The data set has no such labels.
+        """
+        if self.labels is None:
+            return None
+        if self.dataset is None:
+            self.prepare_data()
+        assert self.dataset is not None
+        return LabelDistribution.of_dataset(self.dataset, self.labels)
+
     def setup(self, stage: str) -> None:
         """Opens the data set on the processes that have not prepared it."""
         if self.dataset is None:
@@ -206,6 +233,7 @@ class PackedDataModule(pl.LightningDataModule):
             self.mirror,
             self.threads,
             self.prefetch,
+            None if (labels := self.label_distribution()) is None else labels.codes,
         )
         return DataLoader(
             stream,

@@ -143,17 +143,18 @@ class GrowthSchedule:
                 yield resolution, end - images_seen
                 images_seen = end
 
-    def check_division(self, processes: int, micro_batch: int | None = None) -> None:
+    def check_division(self, processes: int, micro_batch: int | None = None, group_size: int | None = None) -> None:
         """Checks that every batch of the schedule divides among processes and micro-batches into whole groups.
 
         Args:
             processes: World size.
             micro_batch: Most images a process takes through a network at once, or None for its whole share.
+            group_size: Images that the networks compare with each other, where that is not minibatch stddev.
 
         Raises:
             UserError: A batch does not divide; names the numbers of processes or the micro-batch that do.
         """
-        groups = {r: min(self.mbstd_group, batch) for r, batch in self.batch_sizes.items()}
+        groups = {r: min(group_size or self.mbstd_group, batch) for r, batch in self.batch_sizes.items()}
         common = math.gcd(*(batch // groups[r] for r, batch in self.batch_sizes.items()))
         for resolution, batch in self.batch_sizes.items():
             if batch % (processes * groups[resolution]):

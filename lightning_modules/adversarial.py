@@ -8,12 +8,17 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from callbacks.generator_ema import GeneratorEMA
+from callbacks.progressive_growing import ProgressiveGrowing
 from imago import randomness
 from imago.distributed import average_over_processes
+from imago.errors import UserError
 from imago.growth import GrowthSchedule, GrowthStage, split_batch
+from imago.labels import LabelDistribution
 from imago.latents import draw_latents
 from imago.losses import AdversarialLoss, LossTerms
 from imago.networks.layers import fade_reals
+from imago.networks.multiplicative_noise import multiplicative_noise
 
 Batch: TypeAlias = dict[str, Any]
 
@@ -26,12 +31,20 @@ class AdversarialModule(pl.LightningModule):
     keyed by the position of a sample in the global batch, so that neither the number of processes nor a restart
     changes them.
 
+    With labels, the generator gets them beside its latents and the discriminator's auxiliary classifier has to tell
+    them: both networks minimise its error on what they see, reals and fakes (AC-GAN; Odena et al. 2017). Fakes of a
+    discriminator step carry the labels of the reals, those of a generator step labels of random training images.
+
     Args:
         generator: Latents to images, with ``latent_size``.
         discriminator: Images to outputs.
+        generator_ema: A copy of the generator, for its average.
         loss: The adversarial loss.
         schedule: Resolution, batch size and learning rate over images_seen.
         seed: Keys all draws of the run.
+        ema: What averages the generator.
+        labels: The label rows of the training set; None: unconditional.
+        label_weight: Weight of the auxiliary classifier's error.
         n_critic: Discriminator steps per generator step.
         betas: Adam's β₁ and β₂.
         eps: Adam's ε.
@@ -48,12 +61,25 @@ class AdversarialModule(pl.LightningModule):
         loss: AdversarialLoss,
         schedule: GrowthSchedule,
         seed: int,
+        ema: GeneratorEMA,
+        labels: LabelDistribution | None = None,
+        label_weight: float = 1.0,
         n_critic: int = 1,
         betas: Sequence[float] = (0.0, 0.99),
         eps: float = 1e-8,
         micro_batch: int | None = None,
         channels_last: bool = True,
     ) -> None:
+        if n_critic < 1:
+            raise UserError(f"model.n_critic must be at least 1, not {n_critic}")
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise UserError(f"model.betas must be two numbers in [0, 1), not {list(betas)}")
+        if not eps > 0:
+            raise UserError(f"model.eps must be above 0, not {eps}")
+        if not 0 <= label_weight < float("inf"):
+            raise UserError(f"model.label_weight must not be negative, not {label_weight}")
+        if labels is not None and loss.output == "image":
+            raise UserError("data.labels: an autoencoder discriminator (loss=began) has no auxiliary classifier")
         super().__init__()
         self.automatic_optimization = False
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -64,6 +90,9 @@ class AdversarialModule(pl.LightningModule):
         self.loss = loss
         self.schedule = schedule
         self.seed = seed
+        self.ema = ema
+        self.labels = labels
+        self.label_weight = label_weight
         self.n_critic = n_critic
         self.betas = (float(betas[0]), float(betas[1]))
         self.eps = eps
@@ -74,7 +103,7 @@ class AdversarialModule(pl.LightningModule):
         self.stage: GrowthStage = schedule.at(0)
         self.skipped_updates = 0
         self.skipped_in_a_row = 0  # steps
-        self.terms: dict[str, Tensor] = {}  # of the newest step, means over this process's share
+        self.terms: dict[str, Tensor] = {}  # of the newest step, means over all processes
 
     # --- set-up -------------------------------------------------------------------------------------------------------
 
@@ -86,6 +115,14 @@ class AdversarialModule(pl.LightningModule):
             )
             for network in (self.discriminator, self.generator)
         ]
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Growth and the averaged generator belong to the model: no choice of callbacks can drop them."""
+        return [ProgressiveGrowing(), self.ema]
+
+    def setup(self, stage: str) -> None:
+        """Puts growth and averaging before the callbacks that look at their results (sample grids)."""
+        self.trainer.callbacks.sort(key=lambda callback: not isinstance(callback, (ProgressiveGrowing, GeneratorEMA)))  # type: ignore[attr-defined]
 
     @property
     def discriminator_optimizer(self) -> torch.optim.Optimizer:
@@ -101,13 +138,49 @@ class AdversarialModule(pl.LightningModule):
         """The parameters of a network that take part at the present stage, in a fixed order."""
         return list(network.parameters())
 
-    def generate(self, network: nn.Module, latents: Tensor) -> Tensor:
-        """Images (N, C, H, W) of a generator at the present stage."""
-        return network(latents)
+    def check_division(self, processes: int) -> None:
+        """Checks that all batches divide among processes and micro-batches.
 
-    def discriminate(self, images: Tensor) -> Tensor:
-        """The discriminator's output at the present stage."""
-        return self.discriminator(images)
+        Raises:
+            UserError: They do not; says what would.
+        """
+        self.schedule.check_division(processes, self.micro_batch)
+
+    @property
+    def group_size(self) -> int:
+        """Images that the networks compare with each other: micro-batches hold whole groups."""
+        return self.stage.group_size
+
+    def generate(self, network: nn.Module, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images (N, C, H, W) of a generator at the present stage.
+
+        Args:
+            network: The generator, or its average.
+            latents: (N, latent_size).
+            labels: (N, size) one-hot, or None.
+        """
+        raise NotImplementedError
+
+    def discriminate(self, images: Tensor, minibatch: int) -> tuple[Tensor, Tensor | None]:
+        """The discriminator's outputs at the present stage, and its auxiliary classifier's logits.
+
+        Args:
+            images: (k · minibatch, C, H, W): one or several minibatches, which must not be compared with each other.
+            minibatch: Images of each.
+        """
+        raise NotImplementedError
+
+    def prepare_reals(self, images: Tensor) -> Tensor:
+        """Reals (N, C, H, W) in [-1, 1] as the discriminator sees them at the present stage."""
+        return fade_reals(images, self.stage.alpha)
+
+    def perturb_latents(self, latents: Tensor, purpose: str, first: int) -> Tensor:
+        """Latents (N, latent_size) as the generator sees them in training; ``purpose`` and ``first`` key draws."""
+        return latents
+
+    def perturb_images(self, images: Tensor, purpose: str, first: int) -> Tensor:
+        """Images of one minibatch as the discriminator sees them in training; ``purpose`` and ``first`` key draws."""
+        return images
 
     def relative_cost(self, resolution: int) -> float:
         """Arithmetic of a step at a resolution, in any unit: for estimating the time that remains."""
@@ -120,7 +193,8 @@ class AdversarialModule(pl.LightningModule):
 
         Args:
             batch: ``images`` (n_critic, N, C, H, W) uint8, this process's share of each global batch, mirrored
-                already; ``images_seen``, the position that the loader gathered them for.
+                already; ``labels`` (n_critic, N, K), their codes, in a conditional run; ``images_seen``, the position
+                that the loader gathered them for.
             batch_idx: Unused; images_seen is the clock.
         """
         assert batch["images_seen"] == self.images_seen, (batch["images_seen"], self.images_seen)
@@ -136,49 +210,74 @@ class AdversarialModule(pl.LightningModule):
             enabled=torch.is_autocast_enabled(device),
             cache_enabled=False,
         ):
-            for i, images in enumerate(batch["images"]):
-                self._discriminator_step(images, self.images_seen + i * size)
+            labels = batch.get("labels", [None] * self.n_critic)
+            for i, (images, codes) in enumerate(zip(batch["images"], labels, strict=True)):
+                self._discriminator_step(images, codes, self.images_seen + i * size)
             self._generator_step(batch["images"][-1])
         self.images_seen += self.n_critic * size
         # Of steps rather than updates: one network may fail for ever beside another that does not.
         self.skipped_in_a_row = 0 if self.skipped_updates == skipped_before else self.skipped_in_a_row + 1
 
-    def _discriminator_step(self, images: Tensor, position: int) -> None:
+    def _discriminator_step(self, images: Tensor, codes: Tensor | None, position: int) -> None:
         self.discriminator.requires_grad_(True)
         first, count = self._share(position)
         real = self._reals(images)
+        labels = self._one_hot(codes)
         with torch.no_grad():
             fakes = [
-                self._to_training(
-                    draw_latents(self.seed, first, count, self._latent_size, f"latents/discriminator/{i}")
-                )
+                self._latents(f"latents/discriminator/{i}", first, count, f"noise/latents/discriminator/{i}")
                 for i in range(self.loss.fake_sets)
             ]
         uniform = self._to_training(randomness.uniform(self.seed, "interpolation", first, count)[:, 0])
 
         def loss(part: slice) -> LossTerms:
             with torch.no_grad():
-                fake_images = [self._images(self.generate(self.generator, latents[part])) for latents in fakes]
-            return self.loss.discriminator_loss(self.discriminate, real[part], fake_images, uniform[part])
+                fake_images = [
+                    self._images(self.generate(self.generator, latents[part], _part(labels, part))) for latents in fakes
+                ]
+            observer = _Observer(self, "noise/images/discriminator", first + part.start, part.stop - part.start)
+            terms = self.loss.discriminator_loss(observer, real[part], fake_images, uniform[part])
+            return self._classified(terms, observer, [_part(codes, part)] * (1 + len(fakes)), ("real", "fake"))
 
-        self._update(self.discriminator, self.discriminator_optimizer, loss, count, "discriminator")
-        self.loss.after_discriminator_step(self.discriminator)
+        terms = self._update(self.discriminator, self.discriminator_optimizer, loss, count, "discriminator")
+        if terms is not None:
+            with torch.no_grad():
+                self.loss.after_discriminator_step(self.discriminator, terms)
 
     def _generator_step(self, images: Tensor) -> None:
         self.discriminator.requires_grad_(False)  # gradients pass through it, none are kept
         first, count = self._share(self.images_seen)
-        latents = self._to_training(draw_latents(self.seed, first, count, self._latent_size, "latents/generator"))
+        latents = self._latents("latents/generator", first, count, "noise/latents/generator")
+        codes = self.draw_labels(first, count, "labels/generator")
+        labels = self._one_hot(codes)
         real = self._reals(images) if self.loss.generator_sees_reals else None
 
         def loss(part: slice) -> LossTerms:
-            fakes = self._images(self.generate(self.generator, latents[part]))
+            fakes = self._images(self.generate(self.generator, latents[part], _part(labels, part)))
             if part.start == 0:  # how much the samples vary, for the collapse warning
                 spread = fakes.detach().std(dim=0, correction=0).mean()
                 self.terms["fake_spread"] = spread
                 self.terms["real_spread"] = self._reals(images[part]).std(dim=0, correction=0).mean()
-            return self.loss.generator_loss(self.discriminate, fakes, None if real is None else real[part])
+            observer = _Observer(self, "noise/images/generator", first + part.start, part.stop - part.start)
+            terms = self.loss.generator_loss(observer, fakes, None if real is None else real[part])
+            return self._classified(terms, observer, [_part(codes, part)], ("generator",))
 
         self._update(self.generator, self.generator_optimizer, loss, count, "generator")
+
+    def _classified(
+        self, terms: LossTerms, observer: "_Observer", codes: list[Tensor | None], names: Sequence[str]
+    ) -> LossTerms:
+        """Adds the auxiliary classifier's error on the sets of images of the observer's first call."""
+        if self.labels is None or observer.logits is None:
+            return terms
+        for i, (logits, known) in enumerate(zip(observer.logits.split(observer.count), codes, strict=False)):
+            assert known is not None
+            error = self.labels.coding.classification_loss(logits, known)
+            terms["loss"] = terms["loss"] + self.label_weight * error
+            if i < len(names):
+                terms[f"{names[i]}_label_error"] = error
+                terms[f"{names[i]}_label_accuracy"] = self.labels.coding.accuracy(logits, known)
+        return terms
 
     def _update(
         self,
@@ -187,9 +286,13 @@ class AdversarialModule(pl.LightningModule):
         loss: Callable[[slice], LossTerms],
         count: int,
         name: str,
-    ) -> None:
-        """One optimizer step on the mean loss over all micro-batches and processes; skipped if it is not finite."""
-        parts = split_batch(count, self.micro_batch, self.stage.group_size)
+    ) -> LossTerms | None:
+        """One optimizer step on the mean loss over all micro-batches and processes; skipped if it is not finite.
+
+        Returns:
+            The terms of the loss, means over all micro-batches and processes; None if the step was skipped.
+        """
+        parts = split_batch(count, self.micro_batch, self.group_size)
         size = count // parts
         optimizer.zero_grad(set_to_none=True)
         totals: dict[str, Tensor] = {}
@@ -202,7 +305,7 @@ class AdversarialModule(pl.LightningModule):
                 totals[key] = totals[key] + share if key in totals else share
 
         gradients = [p.grad for p in self.active_parameters(network) if p.grad is not None]
-        average_over_processes([*gradients, totals["loss"]])
+        average_over_processes([*gradients, *totals.values()])
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         finite = bool(torch.isfinite(norm + totals["loss"]))  # the same on all processes: NaN survives the averaging
         if finite:
@@ -213,6 +316,7 @@ class AdversarialModule(pl.LightningModule):
         self.skipped_updates += not finite
         self.terms.update({f"{name}_{key}" if key == "loss" else key: value for key, value in totals.items()})
         self.terms[f"{name}_gradient_norm"] = norm
+        return totals if finite else None
 
     @property
     def _latent_size(self) -> int:
@@ -222,6 +326,15 @@ class AdversarialModule(pl.LightningModule):
         """This process's slice of the global batch at ``position``: (first global sample, how many)."""
         count = self.stage.batch_size // self.trainer.world_size
         return position + self.trainer.global_rank * count, count
+
+    def _latents(self, purpose: str, first: int, count: int, noise: str) -> Tensor:
+        latents = self._to_training(draw_latents(self.seed, first, count, self._latent_size, purpose))
+        return self.perturb_latents(latents, noise, first)
+
+    def _one_hot(self, codes: Tensor | None) -> Tensor | None:
+        if self.labels is None or codes is None:
+            return None
+        return self.labels.coding.one_hot(codes).to(self.weight_dtype)
 
     def _to_training(self, values: Any) -> Tensor:
         return torch.from_numpy(values).to(self.device, self.weight_dtype, non_blocking=True)
@@ -235,14 +348,37 @@ class AdversarialModule(pl.LightningModule):
         return images.to(self.weight_dtype).contiguous(memory_format=self.memory_format)
 
     def _reals(self, images: Tensor) -> Tensor:
-        """uint8 (N, C, H, W) to [-1, 1], faded as the generator's output is."""
-        return fade_reals(self._images(images) / 127.5 - 1, self.stage.alpha)
+        """uint8 (N, C, H, W) to [-1, 1], as the discriminator sees them at the present stage."""
+        return self.prepare_reals(self._images(images) / 127.5 - 1)
 
     @contextlib.contextmanager
     def _blocked_backward_sync(self) -> Iterator[None]:
         block = getattr(self.trainer.strategy, "block_backward_sync", None)
         with block() if block is not None else contextlib.nullcontext():
             yield
+
+    # --- samples ------------------------------------------------------------------------------------------------------
+
+    def draw_labels(self, first: int, count: int, purpose: str) -> Tensor | None:
+        """Codes (count, K) of the labels of random training images on the module's device; None without labels."""
+        if self.labels is None:
+            return None
+        return self.labels.draw(self.seed, first, count, purpose).to(self.device)
+
+    @torch.inference_mode()
+    def pictures(self, latents: Tensor, codes: Tensor | None = None) -> Tensor:
+        """Images of the averaged generator at the present stage, as large as those of the data set.
+
+        Args:
+            latents: (N, latent_size).
+            codes: (N, K) of the labels, in a conditional run.
+
+        Returns:
+            float32 (N, C, H, W), about in [-1, 1].
+        """
+        labels = None if codes is None else self._one_hot(codes.to(self.device))
+        images = self.generate(self.generator_ema, latents.to(self.device, self.weight_dtype), labels)
+        return self.generator_ema.read_back(images).float()  # type: ignore[operator]
 
     # --- state --------------------------------------------------------------------------------------------------------
 
@@ -271,3 +407,40 @@ class AdversarialModule(pl.LightningModule):
         self.skipped_updates = state["skipped_updates"]
         self.skipped_in_a_row = state["skipped_in_a_row"]
         self.stage = self.schedule.at(self.step_started_at)  # as it was when the state was saved
+
+
+class _Observer:
+    """The discriminator as a loss sees it: perturbs what it is shown, keeps the logits of the first call.
+
+    Args:
+        module: Whose discriminator.
+        purpose: Keys the draws.
+        first: Global position of the minibatch's first image.
+        count: Images of a minibatch; a call may show several.
+    """
+
+    def __init__(self, module: AdversarialModule, purpose: str, first: int, count: int) -> None:
+        self.module = module
+        self.purpose = purpose
+        self.first = first
+        self.count = count
+        self.calls = 0
+        self.logits: Tensor | None = None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        purpose = f"{self.purpose}/{self.calls}"
+        parts = [
+            self.module.perturb_images(part, f"{purpose}/{i}", self.first)
+            for i, part in enumerate(images.split(self.count))
+        ]
+        module, strength = self.module, self.module.loss.noise_strength
+        with multiplicative_noise(module.discriminator, strength, module.seed, purpose, self.first, self.count):
+            outputs, logits = module.discriminate(torch.cat(parts) if len(parts) > 1 else parts[0], self.count)
+        if self.calls == 0:
+            self.logits = logits
+        self.calls += 1
+        return outputs
+
+
+def _part(values: Tensor | None, part: slice) -> Tensor | None:
+    return None if values is None else values[part]

@@ -2,18 +2,17 @@
 
 import copy
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
 from callbacks.generator_ema import GeneratorEMA
-from callbacks.progressive_growing import ProgressiveGrowing
-from imago.errors import UserError
 from imago.growth import GrowthSchedule
+from imago.labels import LabelDistribution
 from imago.losses import AdversarialLoss
 from imago.networks import ProgressiveDiscriminator, ProgressiveGenerator
+from imago.networks.autoencoder import AutoencoderDiscriminator
 from lightning_modules.adversarial import AdversarialModule
 
 
@@ -26,6 +25,8 @@ class PGGAN(AdversarialModule):
         base: (height, width) of the smallest images.
         channels: Colour channels.
         seed: Keys initial weights and all draws.
+        labels: See :class:`AdversarialModule`.
+        label_weight: See :class:`AdversarialModule`.
         latent_size: Components of a latent.
         fmap_base: See :class:`ProgressiveGenerator`.
         fmap_max: See :class:`ProgressiveGenerator`.
@@ -46,6 +47,8 @@ class PGGAN(AdversarialModule):
         base: Sequence[int] = (4, 4),
         channels: int = 3,
         seed: int = 0,
+        labels: LabelDistribution | None = None,
+        label_weight: float = 1.0,
         latent_size: int = 512,
         fmap_base: int = 8192,
         fmap_max: int = 512,
@@ -58,20 +61,24 @@ class PGGAN(AdversarialModule):
         micro_batch: int | None = None,
         channels_last: bool = True,
     ) -> None:
-        if n_critic < 1:
-            raise UserError(f"model.n_critic must be at least 1, not {n_critic}")
-        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-            raise UserError(f"model.betas must be two numbers in [0, 1), not {list(betas)}")
-        if not eps > 0:
-            raise UserError(f"model.eps must be above 0, not {eps}")
         resolution, extent = schedule.resolution, (base[0], base[1])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            generator = ProgressiveGenerator(resolution, channels, extent, latent_size, fmap_base, fmap_max)
-            generator.level_of(schedule.resolutions[0])  # an error if growth starts below the base
-            discriminator = ProgressiveDiscriminator(
-                resolution, channels, extent, fmap_base, fmap_max, schedule.mbstd_group
+            sizes: dict[str, Any] = {"channels": channels, "base": extent, "fmap_base": fmap_base, "fmap_max": fmap_max}
+            generator = ProgressiveGenerator(
+                resolution, **sizes, latent_size=latent_size, label_size=labels.coding.size if labels else 0
             )
+            generator.level_of(schedule.resolutions[0])  # an error if growth starts below the base
+            discriminator: nn.Module = ProgressiveDiscriminator(
+                resolution,
+                **sizes,
+                mbstd_group=schedule.mbstd_group,
+                output_size={"score": None, "vector": loss.output_size, "image": latent_size}[loss.output],
+                label_logits=labels.coding.logits if labels else 0,
+            )
+            if loss.output == "image":
+                decoder = ProgressiveGenerator(resolution, **sizes, latent_size=latent_size)
+                discriminator = AutoencoderDiscriminator(discriminator, decoder)
         super().__init__(
             generator,
             discriminator,
@@ -79,24 +86,18 @@ class PGGAN(AdversarialModule):
             loss,
             schedule,
             seed,
+            GeneratorEMA(ema_half_life, ema_decay, ema_rampup),
+            labels=labels,
+            label_weight=label_weight,
             n_critic=n_critic,
             betas=betas,
             eps=eps,
             micro_batch=micro_batch,
             channels_last=channels_last,
         )
-        self.ema = GeneratorEMA(ema_half_life, ema_decay, ema_rampup)
-
-    def configure_callbacks(self) -> list[pl.Callback]:
-        """Growth and the averaged generator belong to the model: no choice of callbacks can drop them."""
-        return [ProgressiveGrowing(), self.ema]
-
-    def setup(self, stage: str) -> None:
-        """Puts growth and averaging before the callbacks that look at their results (sample grids)."""
-        self.trainer.callbacks.sort(key=lambda callback: not isinstance(callback, (ProgressiveGrowing, GeneratorEMA)))  # type: ignore[attr-defined]
 
     def active_parameters(self, network: nn.Module) -> list[nn.Parameter]:
-        network = cast(ProgressiveGenerator | ProgressiveDiscriminator, network)
+        network = cast(ProgressiveGenerator | ProgressiveDiscriminator | AutoencoderDiscriminator, network)
         return network.active_parameters(self.stage.resolution, self.stage.alpha)
 
     def relative_cost(self, resolution: int) -> float:
@@ -104,8 +105,9 @@ class PGGAN(AdversarialModule):
         levels = range(generator.level_of(resolution) + 1)
         return float(sum(4**level * generator.feature_maps(level) ** 2 for level in levels))
 
-    def generate(self, network: nn.Module, latents: Tensor) -> Tensor:
-        return network(latents, resolution=self.stage.resolution, alpha=self.stage.alpha)
+    def generate(self, network: nn.Module, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        return network(latents, labels, resolution=self.stage.resolution, alpha=self.stage.alpha)
 
-    def discriminate(self, images: Tensor) -> Tensor:
-        return self.discriminator(images, alpha=self.stage.alpha, group_size=self.stage.group_size)
+    def discriminate(self, images: Tensor, minibatch: int) -> tuple[Tensor, Tensor | None]:
+        discriminator = cast(ProgressiveDiscriminator, self.discriminator)
+        return discriminator.outputs_and_logits(images, alpha=self.stage.alpha, group_size=self.stage.group_size)

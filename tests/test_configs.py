@@ -212,7 +212,7 @@ def test_the_papers_run_uses_the_papers_numbers():
         "fmap_base": 8192,
         "fmap_max": 512,
     }
-    assert (loss.penalty_weight, loss.target, loss.drift) == (10, 1, 0.001)
+    assert (loss.gradient_penalty, loss.gradient_target, loss.drift) == (10, 1, 0.001)
     assert (module.betas, module.eps, module.n_critic) == ((0.0, 0.99), 1e-8, 1)
     assert (module.ema.decay, module.ema.half_life, module.ema.rampup) == (0.999, None, None)
     assert schedule.learning_rates == dict.fromkeys(schedule.resolutions, 0.001)
@@ -225,14 +225,14 @@ def test_the_papers_run_uses_the_papers_numbers():
 def test_the_papers_runs_on_other_data():
     cfg = composed("experiment=pggan_lsun", *needed("experiment", "pggan_lsun"))
     schedule, loss, module = build(cfg)
-    assert (cfg.resolution, cfg.total_images, loss.target) == (256, 20_000_000, 1)
+    assert (cfg.resolution, cfg.total_images, loss.gradient_target) == (256, 20_000_000, 1)
     assert (schedule.stabilize_images, schedule.fade_images) == (800_000, 800_000)
     assert schedule.batch_sizes == {4: 16, 8: 16, 16: 16, 32: 16, 64: 16, 128: 16, 256: 14}
     assert [module.generator.feature_maps(level) for level in range(7)] == [512, 512, 512, 512, 256, 128, 64]
 
     cfg = composed("experiment=pggan_cifar10", *needed("experiment", "pggan_cifar10"))
     schedule, loss, module = build(cfg)
-    assert (cfg.resolution, cfg.data.mirror, loss.target) == (32, False, 750)
+    assert (cfg.resolution, cfg.data.mirror, loss.gradient_target) == (32, False, 750)
     assert set(schedule.batch_sizes.values()) == {16}
     assert [module.generator.feature_maps(level) for level in range(4)] == [512, 512, 512, 256]
     assert module.ema.decay == 0.999

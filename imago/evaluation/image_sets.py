@@ -14,6 +14,7 @@ from imago import randomness
 from imago.data.packed import PackedDataset
 from imago.errors import UserError
 from imago.images import to_uint8, upscale_nearest
+from imago.labels import LabelDistribution
 from imago.latents import draw_latents
 from imago.networks.serialization import LoadedGenerator
 
@@ -90,23 +91,27 @@ class GeneratedImages:
     of a run's generators are measured by one protocol (as the official code does).
 
     Args:
-        generate: Latents float32 ``(n, latent_size)`` to images ``(n, C, h, w)`` about in [−1, 1].
+        generate: Latents float32 ``(n, latent_size)``, and codes ``(n, K)`` of labels where there are some, to images
+            ``(n, C, h, w)`` about in [−1, 1].
         latent_size: Components of a latent.
         resolution: Height of the images wanted: that of the generator's times a whole number.
         seed: Keys the latents.
         device: Where the generator is.
         batch_size: Images per pass through the generator.
+        labels: What the labels are drawn from, for a conditional generator.
     """
 
     def __init__(
         self,
-        generate: Callable[[Tensor], Tensor],
+        generate: Callable[[Tensor, Tensor | None], Tensor],
         latent_size: int,
         resolution: int,
         seed: int = 0,
         device: torch.device | str = "cpu",
         batch_size: int = 64,
+        labels: LabelDistribution | None = None,
     ) -> None:
+        self.labels = labels
         self.generate = generate
         self.latent_size = latent_size
         self.resolution = resolution
@@ -119,11 +124,18 @@ class GeneratedImages:
         latents = draw_latents(self.seed, first, count, self.latent_size, "evaluation/latents")
         return torch.from_numpy(latents).to(self.device)
 
+    def codes(self, first: int, count: int) -> Tensor | None:
+        """Codes of the labels of images first … first + count − 1; None for an unconditional generator."""
+        if self.labels is None:
+            return None
+        return self.labels.draw(self.seed, first, count, "evaluation/labels").to(self.device)
+
     @torch.no_grad()
     def images(self, first: int, count: int) -> Tensor:
         parts = []
-        for latents in self.latents(first, count).split(self.batch_size):
-            images = self.generate(latents)
+        for start in range(first, first + count, self.batch_size):
+            part = min(self.batch_size, first + count - start)
+            images = self.generate(self.latents(start, part), self.codes(start, part))
             if not bool(torch.isfinite(images).all()):
                 raise UserError("the generator's output is not finite: its training has diverged")
             parts.append(upscale_nearest(to_uint8(images), self.resolution // images.shape[2]))
@@ -166,13 +178,8 @@ def images_of(
         raise UserError(
             f"resolution={resolution}: give a multiple of {loaded.resolution}, the height that the generator makes"
         )
-    generator = loaded.generator
-
-    def generate(latents: Tensor) -> Tensor:
-        images: Tensor = generator(latents, None, loaded.resolution, loaded.alpha)
-        return images
-
-    return GeneratedImages(generate, int(generator.latent_size), resolution, seed, device, batch_size)  # type: ignore[arg-type]
+    size = int(loaded.generator.latent_size)  # type: ignore[arg-type]
+    return GeneratedImages(loaded.pictures, size, resolution, seed, device, batch_size, loaded.labels)
 
 
 def batches(

@@ -168,9 +168,11 @@ class PathLengthMeasure(Measure):
     def begin(self, generated: ImageSet) -> None:
         if not isinstance(generated, GeneratedImages):
             raise UserError("path_length is measured of one generator, not of several pooled")
+        if generated.labels is not None:
+            raise UserError("path_length is measured of generators without labels")
 
         def generate(latents: Tensor) -> Tensor:
-            return generated.generate(latents.to(generated.device))
+            return generated.generate(latents.to(generated.device), None)
 
         size, options = generated.latent_size, {"path": self.path, "seed": self.seed}
         self.metric = PerceptualPathLength(generate, size, self.distance, **options).to(self.device)  # type: ignore[arg-type]

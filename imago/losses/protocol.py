@@ -28,18 +28,25 @@ class AdversarialLoss(nn.Module):
         output: What the discriminator returns per image: a score (N,), a vector (N, output_size) or an image
             (N, C, H, W).
         output_size: Components of a vector.
-        penalizes_gradients: Whether the loss differentiates the discriminator with respect to its input, which asks
-            for a second derivative, and for scores that depend on one image each.
-        noise_strength: Standard deviation of the multiplicative noise before the discriminator's convolutions
-            (LSGAN's; Karras et al. 2018, appendix B).
     """
 
     fake_sets: ClassVar[int] = 1
     generator_sees_reals: ClassVar[bool] = False
     output: ClassVar[Literal["score", "vector", "image"]] = "score"
     output_size: int = 1
-    penalizes_gradients: bool = False
-    noise_strength: float = 0.0
+
+    @property
+    def penalizes_gradients(self) -> bool:
+        """Whether the loss differentiates the discriminator with respect to its input.
+
+        That asks for second derivatives, and for scores that depend on one image each.
+        """
+        return False
+
+    @property
+    def noise_strength(self) -> float:
+        """Standard deviation of the multiplicative noise before the discriminator's convolutions; 0: none."""
+        return 0.0
 
     def discriminator_loss(
         self, discriminator: Discriminator, real: Tensor, fakes: Sequence[Tensor], uniform: Tensor

@@ -1,5 +1,14 @@
 """Networks: plain PyTorch modules, each with the paper's table or section it follows."""
 
+from imago.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from imago.networks.hdcgan import HDCGANDiscriminator, HDCGANGenerator
 from imago.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 
-__all__ = ["ProgressiveDiscriminator", "ProgressiveGenerator"]
+__all__ = [
+    "DCGANDiscriminator",
+    "DCGANGenerator",
+    "HDCGANDiscriminator",
+    "HDCGANGenerator",
+    "ProgressiveDiscriminator",
+    "ProgressiveGenerator",
+]

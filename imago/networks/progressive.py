@@ -121,6 +121,7 @@ class ProgressiveGenerator(_Progressive):
         latent_size: Components of a latent.
         fmap_base: Feature maps are min(fmap_base / 2^s, fmap_max) at level s - 1.
         fmap_max: At most this many feature maps.
+        label_size: Width of the one-hot labels that are appended to the latents.
 
     Raises:
         UserError: ``resolution`` is not the base's height times a power of two.
@@ -134,11 +135,15 @@ class ProgressiveGenerator(_Progressive):
         latent_size: int = 512,
         fmap_base: int = 8192,
         fmap_max: int = 512,
+        label_size: int = 0,
     ) -> None:
         super().__init__(resolution, channels, base, fmap_base, fmap_max, latent_size=latent_size)
         if latent_size < 1:
             raise UserError(f"latent_size must be at least 1, not {latent_size}")
         self.latent_size = latent_size
+        self.label_size = label_size
+        if label_size:  # not said of generators without labels, so that their files stay as they are
+            self.config["label_size"] = label_size
         self.normalize_latents = PixelNorm()
         blocks: list[nn.Module] = []
         to_rgb: list[nn.Module] = []
@@ -146,7 +151,7 @@ class ProgressiveGenerator(_Progressive):
             out = self.feature_maps(level)
             first: nn.Module
             if level == 0:
-                first = LatentToFeatures(latent_size, out, self.base)
+                first = LatentToFeatures(latent_size + label_size, out, self.base)
             else:
                 first = UpsampleConv2d(self.feature_maps(level - 1), out, 3)
             blocks.append(GeneratorBlock(first, out))
@@ -167,8 +172,9 @@ class ProgressiveGenerator(_Progressive):
         """Makes images.
 
         Args:
-            latents: (N, latent_size); they are normalised to the hypersphere here.
-            labels: Not supported by this network; must be None.
+            latents: (N, latent_size); they are normalised to the hypersphere here, together with the labels as in the
+                official TensorFlow code (its Theano code normalises the latents alone).
+            labels: (N, label_size) one-hot; None for a generator without labels.
             resolution: Height of the images; the final one by default.
             alpha: Weight of the newest level in [0, 1]; the rest goes to the replicated image of the level below.
 
@@ -176,19 +182,25 @@ class ProgressiveGenerator(_Progressive):
             (N, channels, H, W), about in [-1, 1] (linear output, no tanh).
 
         Raises:
-            UserError: No such resolution, or latents of another size.
+            UserError: No such resolution, or latents or labels of another size.
         """
         if latents.shape[1] != self.latent_size:
             raise UserError(f"latents have {latents.shape[1]} components, this generator takes {self.latent_size}")
-        if labels is not None:
-            raise UserError("this generator was built without labels")
+        given = 0 if labels is None else labels.shape[1]
+        if given != self.label_size:
+            raise UserError(f"labels have {given} components, this generator takes {self.label_size or 'none'}")
         level = self.level_of(self.resolution if resolution is None else resolution)
-        x = below = self.normalize_latents(latents)
+        inputs = latents if labels is None else torch.cat([latents, labels.to(latents.dtype)], dim=1)
+        x = below = self.normalize_latents(inputs)
         for block in self.blocks[: level + 1]:
             below, x = x, block(x)  # (N, nf, base · 2^level)
         images = self.to_rgb[level](x)
         if alpha < 1 and level > 0:
             images = torch.lerp(upsample(self.to_rgb[level - 1](below)), images, alpha)
+        return images
+
+    def read_back(self, images: Tensor) -> Tensor:
+        """Images as large as those of the data set: as they are. Others see them enlarged (HDCGAN's Glasses)."""
         return images
 
 
@@ -208,23 +220,23 @@ class DiscriminatorBlock(nn.Module):
 class DiscriminatorOutput(nn.Module):
     """The smallest level: minibatch stddev, Conv 3 × 3, Conv 4 × 4 (all positions at once), fully-connected."""
 
-    def __init__(self, channels: int, extent: tuple[int, int], mbstd_group: int) -> None:
+    def __init__(self, channels: int, extent: tuple[int, int], mbstd_group: int, outputs: int = 1) -> None:
         super().__init__()
         self.minibatch_stddev = MinibatchStdDev(mbstd_group)
         self.conv = EqualizedConv2d(channels + 1, channels, 3)
         self.dense = EqualizedLinear(channels * extent[0] * extent[1], channels)
-        self.output = EqualizedLinear(channels, 1, gain=1.0)
+        self.output = EqualizedLinear(channels, outputs, gain=1.0)
 
     def forward(self, x: Tensor, group_size: int | None = None) -> Tensor:
         x = leaky_relu(self.conv(self.minibatch_stddev(x, group_size)))
         with torch.autocast(x.device.type, enabled=False):  # scores need more than eight bits of mantissa
             x = leaky_relu(self.dense(at_least_float32(x).flatten(1)))
-            return self.output(x).squeeze(1)
+            return self.output(x)  # (N, outputs)
 
 
 @register
 class ProgressiveDiscriminator(_Progressive):
-    """Images to one score each, growing (Table 2, right).
+    """Images to one score each, to vectors, and to logits of labels, growing (Table 2, right).
 
     Args:
         resolution: Height of the final images.
@@ -233,6 +245,8 @@ class ProgressiveDiscriminator(_Progressive):
         fmap_base: See :class:`ProgressiveGenerator`.
         fmap_max: See :class:`ProgressiveGenerator`.
         mbstd_group: Images per minibatch-stddev group: 4 as the official code, 16 as the paper's largest minibatch.
+        output_size: Components of the vector that is returned; None: a score.
+        label_logits: Outputs of the auxiliary classifier, which shares all layers (the official code's label loss).
 
     Raises:
         UserError: ``resolution`` is not the base's height times a power of two.
@@ -246,13 +260,17 @@ class ProgressiveDiscriminator(_Progressive):
         fmap_base: int = 8192,
         fmap_max: int = 512,
         mbstd_group: int = 4,
+        output_size: int | None = None,
+        label_logits: int = 0,
     ) -> None:
         super().__init__(resolution, channels, base, fmap_base, fmap_max, mbstd_group=mbstd_group)
         if mbstd_group < 1:
             raise UserError("mbstd_group must be at least 1")
+        self.output_size = output_size
         levels = range(len(self.resolutions))
         self.from_rgb = nn.ModuleList(EqualizedConv2d(channels, self.feature_maps(level), 1) for level in levels)
-        self.output = DiscriminatorOutput(self.feature_maps(0), self.base, mbstd_group)
+        outputs = (output_size or 1) + label_logits
+        self.output = DiscriminatorOutput(self.feature_maps(0), self.base, mbstd_group, outputs)
         # blocks[i] belongs to level i + 1; level 0 is the output block.
         self.blocks = nn.ModuleList(
             DiscriminatorBlock(self.feature_maps(level), self.feature_maps(level - 1)) for level in levels[1:]
@@ -266,19 +284,19 @@ class ProgressiveDiscriminator(_Progressive):
         if alpha < 1 and level > 0:
             yield self.from_rgb[level - 1]
 
-    def forward(
-        self, images: Tensor, labels: Tensor | None = None, alpha: float = 1.0, group_size: int | None = None
-    ) -> Tensor:
-        """Scores images.
+    def outputs_and_logits(
+        self, images: Tensor, alpha: float = 1.0, group_size: int | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Scores or vectors, and the auxiliary classifier's logits.
 
         Args:
             images: (N, channels, H, W) in [-1, 1]; the height selects the level.
-            labels: Not supported by this network; must be None.
             alpha: Weight of the newest level in [0, 1].
             group_size: Minibatch-stddev group, when the batch holds several minibatches one after the other.
 
         Returns:
-            (N,) scores, float32 or wider: high for images that look real.
+            (N,) scores, high for images that look real, or (N, output_size) vectors, float32 or wider;
+            (N, label_logits), or None without labels.
 
         Raises:
             UserError: Images of an extent or a channel count that this network does not have.
@@ -290,11 +308,24 @@ class ProgressiveDiscriminator(_Progressive):
                 f"images of {images.shape[1]} channels and {images.shape[2]}×{images.shape[3]}; this discriminator "
                 f"takes {self.channels} channels and {images.shape[2]}×{width}"
             )
-        if labels is not None:
-            raise UserError("this discriminator was built without labels")
         x = leaky_relu(self.from_rgb[level](images))
         for i in range(level, 0, -1):
             x = self.blocks[i - 1](x)
             if i == level and alpha < 1:
                 x = torch.lerp(leaky_relu(self.from_rgb[level - 1](downsample(images))).to(x.dtype), x, alpha)
-        return self.output(x, group_size)
+        x = self.output(x, group_size)  # (N, outputs)
+        size = self.output_size or 1
+        outputs = x[:, 0] if self.output_size is None else x[:, :size]
+        return outputs, x[:, size:] if x.shape[1] > size else None
+
+    def forward(
+        self, images: Tensor, labels: Tensor | None = None, alpha: float = 1.0, group_size: int | None = None
+    ) -> Tensor:
+        """Scores or vectors alone; see :meth:`outputs_and_logits`.
+
+        Raises:
+            UserError: Labels are given: the auxiliary classifier has to find them.
+        """
+        if labels is not None:
+            raise UserError("this discriminator is not shown labels: its auxiliary classifier has to find them")
+        return self.outputs_and_logits(images, alpha, group_size)[0]

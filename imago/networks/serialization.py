@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from imago.atomic import atomic_path
 from imago.errors import UserError, first_line
+from imago.labels import LabelDistribution
 from imago.networks import registry
 
 FORMAT_VERSION = 1
@@ -39,6 +40,7 @@ class LoadedGenerator:
         alpha: Fade-in weight of that resolution when it was saved.
         images_seen: Real images that its discriminator had seen.
         config: Arguments that build the network.
+        labels: What it can be asked for, if it is conditional.
     """
 
     generator: nn.Module
@@ -46,10 +48,34 @@ class LoadedGenerator:
     alpha: float
     images_seen: int
     config: dict[str, Any]
+    labels: LabelDistribution | None = None
+
+    def pictures(self, latents: Tensor, codes: Tensor | None = None, read_back: bool = True) -> Tensor:
+        """Images as the run had them when it was saved.
+
+        Args:
+            latents: (N, latent_size) on the generator's device.
+            codes: (N, K) of the labels, for a conditional generator.
+            read_back: As large as those of the data set, where the networks saw them enlarged (HDCGAN's Glasses).
+
+        Returns:
+            (N, C, H, W), about in [-1, 1].
+
+        Raises:
+            UserError: Latents of another size; labels are missing, or given without need.
+        """
+        labels = None
+        if self.labels is not None and codes is not None:
+            labels = self.labels.coding.one_hot(codes.to(latents.device))
+        images = self.generator(latents, labels, resolution=self.resolution, alpha=self.alpha)
+        return self.generator.read_back(images) if read_back else images  # type: ignore[operator]
 
 
-def describe_generator(generator: nn.Module, resolution: int, alpha: float, images_seen: int) -> dict[str, Any]:
-    """What a file says about a generator, as plain containers."""
+def describe_generator(
+    generator: nn.Module, resolution: int, alpha: float, images_seen: int, labels: LabelDistribution | None = None
+) -> dict[str, Any]:
+    """What a file says about a generator, as plain containers; of the labels it was trained with, a sample of rows."""
+    described = {} if labels is None else {"labels": labels.summary().to_plain()}
     return {
         "format": FORMAT_VERSION,
         "network": type(generator).__name__,
@@ -57,6 +83,7 @@ def describe_generator(generator: nn.Module, resolution: int, alpha: float, imag
         "resolution": resolution,
         "alpha": alpha,
         "images_seen": images_seen,
+        **described,
     }
 
 
@@ -110,6 +137,7 @@ def load_generator(path: str | Path, device: str | torch.device = "cpu") -> Load
             float(description["alpha"]),
             int(description["images_seen"]),
             dict(description["config"]),
+            LabelDistribution.from_plain(description["labels"]) if "labels" in description else None,
         )
     except (RuntimeError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise UserError(f"{path}: the network in it cannot be built: {first_line(error)}") from error

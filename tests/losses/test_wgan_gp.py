@@ -4,7 +4,7 @@ from torch.func import functional_call
 
 from imago.errors import UserError
 from imago.losses import WganGp
-from imago.losses.wgan_gp import gradient_norms
+from imago.losses.penalties import gradient_norms
 from imago.networks import ProgressiveDiscriminator
 
 
@@ -26,13 +26,16 @@ def linear_critic(norm):
 
 @pytest.mark.parametrize("norm", [0.2, 1.0, 5.0, 700.0])
 @pytest.mark.parametrize(
-    "options", [{}, {"target": 750.0}, {"penalty_weight": 3.0, "target": 2.0, "drift": 0.5}, {"drift": 0.0}]
+    "options",
+    [{}, {"gradient_target": 750.0}, {"gradient_penalty": 3.0, "gradient_target": 2.0, "drift": 0.5}, {"drift": 0.0}],
 )
 def test_all_terms_of_a_linear_critic_in_closed_form(norm, options):
     w, critic = linear_critic(norm)
     real, fake, uniform = doubles(5, 2, 3, 4), doubles(5, 2, 3, 4), torch.rand(5, dtype=torch.float64)
     terms = WganGp(**options).discriminator_loss(critic, real, [fake], uniform)
-    weight, target, drift = (options.get(k, v) for k, v in (("penalty_weight", 10), ("target", 1), ("drift", 0.001)))
+    weight, target, drift = (
+        options.get(k, v) for k, v in (("gradient_penalty", 10), ("gradient_target", 1), ("drift", 0.001))
+    )
     real_scores = [float((w[0] * x).sum()) + 0.3 for x in real]
     fake_scores = [float((w[0] * x).sum()) + 0.3 for x in fake]
     expected = {
@@ -135,7 +138,7 @@ def test_parameter_gradients_of_a_linear_critic_in_closed_form():
     """For D(x) = ⟨w, x⟩: ∂L/∂w = mean fake − mean real + 2λ/γ² · (‖w‖ − γ) · w/‖w‖ + 2ε · E[D(real) · real]."""
     w = doubles(12).requires_grad_()
     real, fake, uniform = doubles(5, 3, 2, 2), doubles(5, 3, 2, 2), torch.rand(5, dtype=torch.float64)
-    loss = WganGp(penalty_weight=10.0, target=2.0, drift=0.01)
+    loss = WganGp(gradient_penalty=10.0, gradient_target=2.0, drift=0.01)
     loss.discriminator_loss(lambda x: x.flatten(1) @ w, real, [fake], uniform)["loss"].backward()
     v, r, f = w.detach(), real.flatten(1), fake.flatten(1)
     expected = f.mean(0) - r.mean(0) + 2 * 10 / 4 * (v.norm() - 2) * v / v.norm()
@@ -172,9 +175,11 @@ def test_the_norm_is_taken_in_float32_of_half_precision_gradients():
     torch.testing.assert_close(norms, torch.full((2,), 0.64), rtol=1e-2, atol=0)
 
 
-@pytest.mark.parametrize("options", [{"penalty_weight": -1}, {"drift": -0.1}, {"target": 0}, {"target": -1}])
+@pytest.mark.parametrize(
+    "options", [{"gradient_penalty": -1}, {"drift": -0.1}, {"gradient_target": 0}, {"gradient_target": -1}]
+)
 def test_numbers_that_make_no_loss_are_told(options):
-    with pytest.raises(UserError, match="penalty_weight and drift must not be negative, target must be above 0"):
+    with pytest.raises(UserError, match=f"loss.{next(iter(options))} must be"):
         WganGp(**options)
 
 
