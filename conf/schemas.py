@@ -212,8 +212,15 @@ class GanMetricsConfig:
 
 
 @dataclass
+class ActivationStatisticsConfig:
+    _target_: str = "callbacks.activation_statistics.ActivationStatistics"
+    every_images: int = 5_000
+
+
+@dataclass
 class CallbacksConfig:
     gan_metrics: GanMetricsConfig | None = None
+    activation_statistics: ActivationStatisticsConfig | None = None
     scalar_log: MetricsLogConfig | None = field(default_factory=MetricsLogConfig)
     divergence_guard: DivergenceGuardConfig | None = field(default_factory=DivergenceGuardConfig)
     sample_grid: SampleGridConfig | None = field(default_factory=SampleGridConfig)

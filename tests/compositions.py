@@ -39,10 +39,20 @@ def composed(*overrides, config_name="train"):
     return cfg
 
 
+DATA_OF_EXPERIMENTS = {
+    "pggan_lsun": "lsun",
+    "pggan_celebahq": "celeba_hq",
+    "pggan_cifar10": "cifar10",
+    "hdcgan_curto": "curto",
+    "hdcgan_celeba": "celeba",
+    "hdcgan_celebahq": "celeba_hq",
+}
+
+
 def needed(cfg_group, option):
     """What a user must give with an option: where the data is."""
     if cfg_group == "experiment":
-        option = {"pggan_lsun": "lsun", "pggan_celebahq": "celeba_hq", "pggan_cifar10": "cifar10"}.get(option, option)
+        option = DATA_OF_EXPERIMENTS.get(option, option)
     elif cfg_group != "data":
         return []
     place = "data.path" if option in ("folder", "packed", "faces") else "data.root"

@@ -271,7 +271,7 @@ def test_generator_refuses_what_it_cannot_do():
     G = generator()
     with pytest.raises(UserError, match="latents have 5 components, this generator takes 6"):
         G(latents(size=5))
-    with pytest.raises(UserError, match="without labels"):
+    with pytest.raises(UserError, match="labels have 1 components, this generator takes none"):
         G(latents(), labels=torch.zeros(4, 1))
     with pytest.raises(UserError, match="no resolution 64; it has 4, 8, 16, 32"):
         G(latents(), resolution=64)
@@ -287,7 +287,7 @@ def test_discriminator_refuses_what_it_cannot_do():
         D(images())
     with pytest.raises(UserError, match="4 channels and 32×24; this discriminator takes 3 channels"):
         D(images(channels=4, width=24))
-    with pytest.raises(UserError, match="without labels"):
+    with pytest.raises(UserError, match="not shown labels"):
         D(images(width=24), labels=torch.zeros(4, 1))
 
 
