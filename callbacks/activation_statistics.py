@@ -86,7 +86,7 @@ class ActivationStatistics(pl.Callback):
 
 def layers_of(network: nn.Module) -> list[nn.Module]:
     """The layers whose outputs are looked at, from the input on."""
-    layers = [module for module in network.modules() if isinstance(module, _LAYERS)]
+    layers: list[nn.Module] = [module for module in network.modules() if isinstance(module, _LAYERS)]
     # A growing discriminator keeps its blocks from the smallest extent on.
     return layers[::-1] if any(isinstance(layer, DiscriminatorBlock) for layer in layers) else layers
 

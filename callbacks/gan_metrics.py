@@ -133,7 +133,7 @@ class GanMetrics(pl.Callback):
 
     @torch.no_grad()
     def _evaluate(self, trainer: pl.Trainer, module: AdversarialModule) -> list[Row]:
-        dataset: PackedDataset = trainer.datamodule.dataset  # type: ignore[attr-defined]
+        dataset: PackedDataset = trainer.datamodule.real  # type: ignore[attr-defined]
         resolution = module.schedule.resolution
         if not self._prepared:
             reals = Reals.of(dataset, resolution, trainer.datamodule.mirror)  # type: ignore[attr-defined]

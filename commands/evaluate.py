@@ -19,6 +19,7 @@ from conf.evaluate_schema import EvaluateConfig
 from datamodules.progress import PreparationProgress
 from imago.distributed import rank_and_world_size
 from imago.errors import UserError
+from imago.evaluation.affine_fit import affine_fit
 from imago.evaluation.building import MeasureBuilder
 from imago.evaluation.image_sets import GeneratedImages, ImageSet, PooledImages, images_of
 from imago.evaluation.measure import Measure, Progress, Reals, no_progress
@@ -73,11 +74,13 @@ def measure(job: EvaluationJob, device: torch.device) -> None:
         done.append(Evaluated(given, newest.images_seen, rows))
         if first_process and rows:  # after each: what is measured is not lost
             try:
-                written = write_report(out, done, job.about())
+                written = write_report(out, done, job.about(), job.epoch, cfg.fit == "affine")
             except OSError as error:  # the numbers are shown first, and those of the other generators measured
                 failure = error
     if first_process and done[0].rows:
         _print(done, job.data_name)
+        if cfg.fit == "affine" and len(done) > 1:
+            print("\n".join(_fits(done, job.epoch)))
         if failure is not None:
             raise UserError(f"out={out}: the report cannot be written ({failure.strerror or failure})")
         print("wrote " + ", ".join(map(str, written)))
@@ -131,6 +134,18 @@ def _print(done: list[Evaluated], data: str) -> None:
         print("\n".join(notes(done[0].rows)))
 
 
+def _fits(done: list[Evaluated], epoch: int | None) -> list[str]:
+    """A line for each metric's affine fit."""
+    places = [one.images_seen / (epoch or 1000) for one in done]
+    unit = "thousands of images" if epoch is None else "epochs"
+    lines = []
+    for i, row in enumerate(done[0].rows):
+        found = affine_fit(places, [one.rows[i].value for one in done])
+        if found is not None:
+            lines.append(f"{row.metric} ≈ {found}, x in {unit} (± standard errors)")
+    return lines
+
+
 def _check(cfg: EvaluateConfig) -> None:
     """Refuses what cannot work before anything is loaded."""
     for name in ("batch_size", "processes", "neighbours", "neighbour_samples"):
@@ -142,6 +157,8 @@ def _check(cfg: EvaluateConfig) -> None:
         raise UserError(f"neighbour_crop must lie in (0, 1], not {cfg.neighbour_crop}")
     if not 0 <= cfg.seed < 2**63:
         raise UserError(f"seed must lie in [0, 2⁶³), not be {cfg.seed}")
+    if cfg.fit not in (None, "affine"):
+        raise UserError(f"fit must be affine or null, not {cfg.fit}")
     if "neighbours" in cfg.metrics:
         check_neighbours(cfg)
     if cfg.out and not cfg.out.endswith(".json"):

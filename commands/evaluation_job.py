@@ -91,7 +91,7 @@ class EvaluationJob:
         module = self._data_module(verify)
         if module is not None:
             module.prepare_data()
-            self.dataset = module.dataset
+            self.dataset = module.real
             self.mirror = module.mirror
 
     def _data_module(self, verify: bool) -> PackedDataModule | None:
@@ -101,6 +101,8 @@ class EvaluationJob:
             options = self._data_of_run(quiet=not verify)
             if options is None:
                 return None
+            if not isinstance(options.get("include_synthetic"), bool):
+                options["include_synthetic"] = None  # generators are compared with real images
         return self._instantiated({**options, "verify": verify})
 
     def _instantiated(self, options: dict[Any, Any]) -> PackedDataModule:
@@ -155,14 +157,27 @@ class EvaluationJob:
         )
         module.check()
         module.prepare_data()
-        assert module.dataset is not None
-        return module.dataset
+        assert module.real is not None
+        return module.real
 
     def reals(self) -> Reals | None:
         """The real images, in the orders that measures take them in."""
         if self.dataset is None:
             return None
         return Reals.of(self.dataset, self.resolution, self.mirror, self.cfg.seed)
+
+    @property
+    def epoch(self) -> int | None:
+        """Real images in an epoch, where curves are to count epochs.
+
+        Raises:
+            UserError: There are no real images.
+        """
+        if not self.cfg.epochs:
+            return None
+        if self.dataset is None:
+            raise UserError("epochs=true: there are no real images to count; give data.path=…")
+        return len(self.dataset)
 
     @property
     def data_name(self) -> str:

@@ -3,7 +3,7 @@
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from torch.nn.functional import avg_pool2d
 
 from commands.checkpoints import run_of
 from commands.devices import find_device
+from commands.figures import plot_activations, plot_errors
+from commands.generate_dataset import generate_dataset
 from conf.generate_schema import GenerateConfig
 from imago import __version__
 from imago.errors import UserError
@@ -30,7 +32,7 @@ _GAUSSIAN_PATH_MIN_SECONDS = 3.0  # 4 σ of the blur; below, its mean over the l
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """A checked request: the options, the generator, and what follows from both."""
 
     cfg: GenerateConfig
@@ -43,6 +45,28 @@ class _Job:
     def latent_size(self) -> int:
         generator: Any = self.loaded.generator  # nn.Module types every attribute as a tensor or a module
         return int(generator.latent_size)
+
+    @property
+    def picture_extent(self) -> tuple[int, int]:
+        """(height, width) of a picture before it is scaled."""
+        generator: Any = self.loaded.generator
+        base = self.loaded.config.get("base", [4, 4])
+        height, width = self.resolution, self.resolution * base[1] // base[0]
+        zoom = getattr(generator, "telescope", (1, 1))
+        return (height, width) if self.cfg.read_back else (height * zoom[0], width * zoom[1])
+
+    def latents(self, keys: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
+        """Latents of pictures by (seed, number), truncated as asked: ``(len(keys), size)``."""
+        size, truncation = self.latent_size, self.cfg.truncation
+        centres = {seed: draw_centre(seed, size) for seed, _ in keys}
+        rows = [truncate(draw_latents(seed, number, 1, size), centres[seed], truncation) for seed, number in keys]
+        return np.concatenate(rows)
+
+    def pictures(
+        self, latents: Iterable[NDArray[np.float32]], total: int, codes: Iterable[NDArray[np.int64] | None]
+    ) -> Iterator[Tensor]:
+        """The generator's pictures, uint8 ``(C, H, W)`` on the CPU; see :func:`_pictures`."""
+        return _pictures(self, latents, total, codes)
 
     @property
     def given(self) -> dict[int, int]:
@@ -103,11 +127,19 @@ def generate(cfg: GenerateConfig) -> list[Path]:
     checkpoint = Path(cfg.checkpoint).expanduser()
     loaded = load_generator(checkpoint, device=device)
     out = Path(cfg.out).expanduser() if cfg.out else _default_folder(checkpoint, loaded.images_seen)
-    job = _Job(cfg, loaded, device, _resolution(cfg, loaded), out)
+    job = Job(cfg, loaded, device, _resolution(cfg, loaded), out)
     _ = job.given  # labels that it does not know
-    make = {"images": _images, "grid": _grid, "interpolation": _interpolation}[cfg.what]
+    make = {
+        "images": _images,
+        "grid": _grid,
+        "interpolation": _interpolation,
+        "dataset": generate_dataset,
+        "errors": _errors,
+        "activations": _activations,
+    }[cfg.what]
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        if cfg.what != "dataset":
+            out.mkdir(parents=True, exist_ok=True)
         return make(job)
     except torch.OutOfMemoryError as error:
         raise UserError(f"{device} ran out of memory; lower batch_size (now {cfg.batch_size})") from error
@@ -115,9 +147,9 @@ def generate(cfg: GenerateConfig) -> list[Path]:
         raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
 
 
-def _images(job: _Job) -> list[Path]:
+def _images(job: Job) -> list[Path]:
     keys = _picture_keys(job.cfg, job.cfg.count)
-    latents = (_latents_of(job, [key])[0] for key in keys)  # lazily: fifty thousand need not fit in memory
+    latents = (job.latents([key])[0] for key in keys)  # lazily: fifty thousand need not fit in memory
     written = []
     codes = (job.codes(*key) for key in keys)
     for (seed, number), picture in zip(keys, _pictures(job, latents, len(keys), codes), strict=True):
@@ -135,7 +167,7 @@ def _images(job: _Job) -> list[Path]:
     return written
 
 
-def _grid(job: _Job) -> list[Path]:
+def _grid(job: Job) -> list[Path]:
     cfg = job.cfg
     # A shape given in full decides how many pictures there are, shared out among the seeds.
     places = cfg.rows * cfg.columns if cfg.rows and cfg.columns else None
@@ -144,7 +176,7 @@ def _grid(job: _Job) -> list[Path]:
         raise UserError(f"{len(keys)} pictures do not fit a grid of {cfg.columns} columns and {cfg.rows} rows")
     columns = cfg.columns or (math.ceil(len(keys) / cfg.rows) if cfg.rows else math.ceil(math.sqrt(len(keys))))
     codes = (job.codes(*key) for key in keys)
-    grid = image_grid(torch.stack(list(_pictures(job, _latents_of(job, keys), len(keys), codes))), columns)
+    grid = image_grid(torch.stack(list(_pictures(job, job.latents(keys), len(keys), codes))), columns)
     rows = math.ceil(len(keys) / columns)
     path = job.out / f"grid-{_names_of(cfg)}-{columns}x{rows}{job.variant}.{cfg.format}"
     pictures = " ".join(f"{seed}/{number}" for seed, number in keys)
@@ -153,7 +185,26 @@ def _grid(job: _Job) -> list[Path]:
     return [path]
 
 
-def _interpolation(job: _Job) -> list[Path]:
+def _errors(job: Job) -> list[Path]:
+    return _figure(job, "metrics.csv", "errors.png", plot_errors)
+
+
+def _activations(job: Job) -> list[Path]:
+    return _figure(job, "activations.csv", "activations.png", plot_activations)
+
+
+def _figure(job: Job, table: str, name: str, plot: Callable[[Path, Path], Path]) -> list[Path]:
+    """A picture of a table that the run has written."""
+    path = run_of(Path(job.cfg.checkpoint).expanduser()) / table
+    if not path.exists():
+        how = "; train with callbacks=activations" if table == "activations.csv" else ""
+        raise UserError(f"what={job.cfg.what}: there is no {path}{how}")
+    written = plot(path, job.out / name)
+    print(f"wrote {written}")
+    return [written]
+
+
+def _interpolation(job: Job) -> list[Path]:
     cfg = job.cfg
     columns, rows = cfg.columns or 1, cfg.rows or 1
     cells, frames = columns * rows, max(1, round(cfg.seconds * cfg.fps))
@@ -170,7 +221,7 @@ def _interpolation(job: _Job) -> list[Path]:
     return [path]
 
 
-def _path_latents(job: _Job, frames: int, cells: int) -> NDArray[np.float32]:
+def _path_latents(job: Job, frames: int, cells: int) -> NDArray[np.float32]:
     """Latents of a film: ``(frames, cells, size)``."""
     cfg = job.cfg
     if cfg.path == "gaussian":
@@ -178,7 +229,7 @@ def _path_latents(job: _Job, frames: int, cells: int) -> NDArray[np.float32]:
         return truncate(path, draw_centre(cfg.seed, job.latent_size), cfg.truncation)
     # Keyframes are truncated, not the path: so a film passes through the very pictures that what=images makes.
     keys = _picture_keys(cfg, cells * cfg.keyframes)
-    keyframes = _latents_of(job, keys).reshape(cells, -1, job.latent_size).swapaxes(0, 1)  # (K, cells, size)
+    keyframes = job.latents(keys).reshape(cells, -1, job.latent_size).swapaxes(0, 1)  # (K, cells, size)
     if len(keyframes) < 2:
         raise UserError("a film needs at least two pictures to pass through; give pictures=[0,1,2] or keyframes=8")
     return (slerp_path if cfg.path == "slerp" else cubic_path)(keyframes, frames)
@@ -196,15 +247,8 @@ def _picture_keys(cfg: GenerateConfig, count: int) -> list[tuple[int, int]]:
     return list(itertools.product(seeds, numbers))
 
 
-def _latents_of(job: _Job, keys: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
-    """Latents of the pictures, truncated as asked: ``(len(keys), size)``."""
-    size, truncation = job.latent_size, job.cfg.truncation
-    rows = [truncate(draw_latents(seed, number, 1, size), draw_centre(seed, size), truncation) for seed, number in keys]
-    return np.concatenate(rows)
-
-
 def _pictures(
-    job: _Job,
+    job: Job,
     latents: Iterable[NDArray[np.float32]],
     total: int,
     codes: Iterable[NDArray[np.int64] | None],
@@ -237,7 +281,7 @@ def _pictures(
                 progress.advance(task)
 
 
-def _metadata(job: _Job, **what: object) -> dict[str, object] | None:
+def _metadata(job: Job, **what: object) -> dict[str, object] | None:
     if not job.cfg.metadata:
         return None
     return {
@@ -278,7 +322,7 @@ def _check(cfg: GenerateConfig) -> None:
     formats = tuple(ending.removeprefix(".") for ending in IMAGE_ENDINGS)
     films = tuple(ending.removeprefix(".") for ending in FILM_ENDINGS)
     choices: list[tuple[str, str, tuple[str, ...]]] = [
-        ("what", cfg.what, ("images", "grid", "interpolation")),
+        ("what", cfg.what, ("images", "grid", "interpolation", "dataset", "errors", "activations")),
         ("path", cfg.path, ("gaussian", "slerp", "cubic")),
         ("format", cfg.format, formats),
         ("film", films[0] if cfg.film is None else cfg.film, films),
@@ -309,6 +353,13 @@ def _check(cfg: GenerateConfig) -> None:
             raise UserError(f"out={cfg.out}: out is a folder, files in it are named after their seed and settings")
         if out.exists() and not out.is_dir():
             raise UserError(f"out={cfg.out} is a file; give a folder")
+    if cfg.what == "dataset":
+        if not cfg.out:
+            raise UserError("out= is missing: the folder of the data set to make")
+        if cfg.seeds is not None or cfg.pictures is not None or cfg.scale != 1:
+            raise UserError("what=dataset takes one seed and no scale: leave out seeds, pictures and scale")
+        if not cfg.dataset.max_tries >= 1:
+            raise UserError(f"dataset.max_tries must be at least 1, not {cfg.dataset.max_tries}")
     if cfg.what == "interpolation" and cfg.film:
         check_film_path(f"film.{cfg.film}")
 

@@ -22,6 +22,7 @@ from conf.schemas import TrainConfig
 from datamodules.packed import PackedDataModule
 from imago.errors import UserError
 from imago.growth import GrowthSchedule
+from imago.labels import LabelDistribution
 from lightning_modules.adversarial import AdversarialModule
 
 logger = logging.getLogger("imago")
@@ -42,13 +43,13 @@ def train(cfg: TrainConfig) -> None:
     assert isinstance(config_, dict)
     config: dict[str, Any] = {str(key): value for key, value in config_.items()}
     config.pop("experiment", None)  # what it set is in the other keys
-    module = build_module(cfg, config)
-    schedule = module.schedule
-    total_images = cfg.total_images or schedule.total_images
     data: PackedDataModule = instantiate(
         config["data"], resolution=cfg.resolution, base=list(cfg.base), seed=cfg.seed, _convert_="all"
     )
     data.check()  # a path that does not exist is told before anything is written
+    module = build_module(cfg, config, data.label_distribution())
+    schedule = module.schedule
+    total_images = cfg.total_images or schedule.total_images
     callbacks: dict[str, pl.Callback] = {
         name: instantiate(options, _convert_="all") for name, options in config["callbacks"].items() if options
     }
@@ -87,12 +88,15 @@ def train(cfg: TrainConfig) -> None:
         _finish_wandb(exit_code=0)
 
 
-def build_module(cfg: TrainConfig, config: dict[str, Any]) -> AdversarialModule:
+def build_module(
+    cfg: TrainConfig, config: dict[str, Any], labels: LabelDistribution | None = None
+) -> AdversarialModule:
     """The model with its loss and growth schedule.
 
     Args:
         cfg: The composed configuration.
         config: The same, resolved, as plain containers.
+        labels: Of the data set, for a conditional model.
 
     Raises:
         UserError: Values that make no model.
@@ -110,6 +114,7 @@ def build_module(cfg: TrainConfig, config: dict[str, Any]) -> AdversarialModule:
         base=list(cfg.base),
         channels=cfg.data.channels,
         seed=cfg.seed,
+        **({} if labels is None else {"labels": labels}),
         _convert_="all",
     )
 

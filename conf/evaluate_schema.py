@@ -29,6 +29,12 @@ class EvaluateConfig:
     # default evaluation/<images seen>-<metrics>-<hash of the settings>.json in the run that the checkpoint belongs to.
     out: str | None = None
 
+    # Of several generators: plot over epochs of the real images rather than thousands of images.
+    epochs: bool = False
+
+    # Of several generators: affine draws a straight line through each curve and prints it.
+    fit: str | None = None
+
     # Any other seed gives other samples, descriptors and projections.
     seed: int = 0
 

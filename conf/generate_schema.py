@@ -5,6 +5,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from conf.dataset_schema import DatasetConfig
+
 
 @dataclass
 class GenerateConfig:
@@ -17,7 +19,9 @@ class GenerateConfig:
     # A run directory, a .ckpt file or a generator .safetensors.
     checkpoint: str = MISSING
 
-    # images: one file per picture; grid: all of them in one file; interpolation: a film that loops.
+    # images: one file per picture; grid: all of them in one file; interpolation: a film that loops; dataset: a packed
+    # data set of `count` pictures, in the folder `out`. Of the run that the checkpoint belongs to: errors: the errors of
+    # both networks; activations: mean and variance layer by layer (of a run with callbacks=activations).
     what: str = "images"
 
     # Folder to write to. By default generated/<images seen> in the run that the checkpoint belongs to.
@@ -42,6 +46,9 @@ class GenerateConfig:
     # Of a conditional generator, by name: labels.glasses=eyeglasses labels.smile=yes. What is not given is as in a
     # random training image that has what is given.
     labels: dict[str, Any] = field(default_factory=dict)
+
+    # what=dataset: which pictures are kept.
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
 
     # Pictures as large as those of the data set, where HDCGAN's Glasses enlarged them.
     read_back: bool = False

@@ -103,6 +103,7 @@ class DataConfig:
     workers: int = 0  # loader processes while training; 0: none
     threads: int = 2  # that decode PNGs ahead, in each loader process or in the main one
     prefetch: int = 2  # batches that are kept ready besides
+    include_synthetic: Any = None  # a pack, or several, to train on besides; of data=curto also true: its own
     labels: list[str] | None = None  # label columns to condition on, [all] for all; null: none
     verify: bool = True  # compare arrays and labels with their checksums first; PNGs are checked as they are read
 

@@ -1,5 +1,6 @@
 """Packed images as an endless stream of batches addressed by images_seen."""
 
+import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,11 +15,14 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from imago.data import PackedDataset
+from imago.data.joined import JoinedDataset
 from imago.data.sampler import flips, sample_indices
 from imago.errors import UserError
 from imago.growth import GrowthSchedule, GrowthStage
 from imago.labels import LabelDistribution
 from lightning_modules.adversarial import AdversarialModule
+
+logger = logging.getLogger("imago")
 
 
 class BatchStream(IterableDataset[dict[str, Any]]):
@@ -45,7 +49,7 @@ class BatchStream(IterableDataset[dict[str, Any]]):
 
     def __init__(
         self,
-        dataset: PackedDataset,
+        dataset: PackedDataset | JoinedDataset,
         schedule: GrowthSchedule,
         seed: int,
         images_seen: int = 0,
@@ -126,6 +130,8 @@ class PackedDataModule(pl.LightningDataModule):
         verify: Compare arrays, labels and landmarks with their checksums before training; PNGs are checked as they are
             read.
         labels: Label columns to condition on, ["all"] for all of them; None: none.
+        include_synthetic: Packs that are added to the data for training (``generate.py what=dataset`` makes them).
+            Metrics compare with the real images alone.
     """
 
     def __init__(
@@ -141,8 +147,11 @@ class PackedDataModule(pl.LightningDataModule):
         prefetch: int = 2,
         verify: bool = True,
         labels: Sequence[str] | None = None,
+        include_synthetic: str | Sequence[str] | None = None,
     ) -> None:
         super().__init__()
+        if isinstance(include_synthetic, bool):
+            raise UserError("data.include_synthetic: give the folder of a pack, or a list of them")
         if workers < 0 or threads < 0 or prefetch < 1:
             given = f"{workers}, {threads}, {prefetch}"
             raise UserError(
@@ -159,8 +168,10 @@ class PackedDataModule(pl.LightningDataModule):
         self.prefetch = prefetch
         self.verify = verify
         self.labels = list(labels) if labels else None
+        self.synthetic = [include_synthetic] if isinstance(include_synthetic, str) else list(include_synthetic or [])
         self.expected_checksum: str | None = None  # of a run that goes on
-        self.dataset: PackedDataset | None = None
+        self.dataset: PackedDataset | JoinedDataset | None = None  # what is trained on
+        self.real: PackedDataset | None = None  # the same without synthetic images
 
     def check(self) -> None:
         """Says what is wrong with the options before anything is written.
@@ -183,17 +194,26 @@ class PackedDataModule(pl.LightningDataModule):
         """
         if self.dataset is not None:
             return
-        dataset = self.open_dataset()
+        dataset = self._open()
         if dataset.channels != self.channels:
             raise UserError(f"{dataset.name} has {dataset.channels} channels and data.channels={self.channels}")
         if tuple(dataset.base) != self.base:
             raise UserError(f"{dataset.name} was packed with base {dataset.base}, not {self.base}")
         dataset.extent(self.resolution)
+        if isinstance(dataset, JoinedDataset):
+            added = len(dataset) - len(dataset.parts[0])
+            logger.info("%s: %d real images and %d synthetic ones", dataset.name, len(dataset.parts[0]), added)
         if self.expected_checksum is not None and dataset.checksum != self.expected_checksum:
             raise UserError(f"{dataset.name} is not the data that this run began with; choose another run_dir")
         if self.verify:
             dataset.verify(zips=False)
         self.dataset = dataset
+
+    def _open(self) -> PackedDataset | JoinedDataset:
+        self.real = self.open_dataset()
+        if not self.synthetic:
+            return self.real
+        return JoinedDataset([self.real, *(PackedDataset(Path(path).expanduser()) for path in self.synthetic)])
 
     def label_distribution(self) -> LabelDistribution | None:
         """The chosen labels of the data set, which is made on first use; None where none are chosen.
@@ -211,7 +231,7 @@ class PackedDataModule(pl.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Opens the data set on the processes that have not prepared it."""
         if self.dataset is None:
-            self.dataset = self.open_dataset()
+            self.dataset = self._open()
         assert self.trainer is not None
         for callback in self.trainer.checkpoint_callbacks:
             callback.extra_state["data_checksum"] = self.dataset.checksum  # type: ignore[attr-defined]

@@ -121,7 +121,9 @@ class SourceDataModule(PreparingDataModule):
         **options: Any,
     ) -> None:
         ours = set(_parameters(PackedDataModule)) | set(_parameters(PreparingDataModule))
-        super().__init__(**{name: value for name, value in options.items() if name in ours})
+        # Of Curtó's own synthetic faces it says whether to take them, elsewhere it names packs.
+        of_reader = {"include_synthetic"} if isinstance(options.get("include_synthetic"), bool) else set()
+        super().__init__(**{name: value for name, value in options.items() if name in ours - of_reader})
         if root is not None and path is not None:
             raise UserError(f"data.root={root} and data.path={path} say the same: give one of them")
         if root is None and path is None:
@@ -130,7 +132,7 @@ class SourceDataModule(PreparingDataModule):
         self.root: str = root or path  # type: ignore[assignment]
         self.keep = keep
         self.keep_best = keep_best
-        self.reader_options = {name: value for name, value in options.items() if name not in ours}
+        self.reader_options = {name: value for name, value in options.items() if name not in ours - of_reader}
         self._source: Source | None = None
 
     @property

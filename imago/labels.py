@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from imago import randomness
+from imago.data.joined import JoinedDataset
 from imago.data.packed import LabelColumn, PackedDataset
 from imago.errors import UserError
 
@@ -197,7 +198,7 @@ class LabelDistribution:
         return cls(LabelCoding(columns), codes)
 
     @classmethod
-    def of_dataset(cls, dataset: PackedDataset, names: Sequence[str]) -> "LabelDistribution":
+    def of_dataset(cls, dataset: PackedDataset | JoinedDataset, names: Sequence[str]) -> "LabelDistribution":
         """The chosen columns of a data set.
 
         Args:
@@ -216,7 +217,7 @@ class LabelDistribution:
         return cls(LabelCoding(columns), np.ascontiguousarray(dataset.labels[:, places]))
 
 
-def label_places(dataset: PackedDataset, names: Sequence[str]) -> list[int]:
+def label_places(dataset: PackedDataset | JoinedDataset, names: Sequence[str]) -> list[int]:
     """Where the chosen label columns of a data set stand.
 
     Raises:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imago.atomic import atomic_path
+from imago.evaluation.affine_fit import affine_fit
 from imago.evaluation.measure import Row
 
 if TYPE_CHECKING:
@@ -126,13 +127,17 @@ def as_json(evaluated: list[Evaluated], about: dict[str, Any]) -> str:
     )
 
 
-def write_report(out: Path, evaluated: list[Evaluated], about: dict[str, Any]) -> list[Path]:
+def write_report(
+    out: Path, evaluated: list[Evaluated], about: dict[str, Any], epoch: int | None = None, fit: bool = False
+) -> list[Path]:
     """Writes ``out`` as JSON, a Markdown table and, of several generators, a plot beside it.
 
     Args:
         out: Ending in ``.json``.
         evaluated: The generators.
         about: See :func:`as_json`.
+        epoch: See :func:`plot_curves`.
+        fit: See :func:`plot_curves`.
 
     Returns:
         The files.
@@ -147,16 +152,18 @@ def write_report(out: Path, evaluated: list[Evaluated], about: dict[str, Any]) -
     if len(evaluated) > 1:
         written.append(out.with_suffix(".png"))
         with atomic_path(written[-1]) as temporary:
-            plot_curves(evaluated, temporary)
+            plot_curves(evaluated, temporary, epoch, fit)
     return written
 
 
-def plot_curves(evaluated: list[Evaluated], out: Path) -> None:
+def plot_curves(evaluated: list[Evaluated], out: Path, epoch: int | None = None, fit: bool = False) -> None:
     """A panel per metric over images_seen, with its reference as a dashed line; levels of one metric share a panel.
 
     Args:
         evaluated: Generators in the order of images_seen.
         out: The PNG to write.
+        epoch: Real images in the data set: the axis then counts epochs.
+        fit: Draw a straight line through each curve, in red (Curtó et al. 2020, figure 16).
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -166,11 +173,14 @@ def plot_curves(evaluated: list[Evaluated], out: Path) -> None:
         families.setdefault(row.metric.partition("/")[0], []).append(i)
     figure = Figure(figsize=(8, 2.2 * len(families) + 0.6), layout="constrained")
     axes = figure.subplots(len(families), 1, sharex=True, squeeze=False)[:, 0]
-    kimg = [one.images_seen / 1000 for one in evaluated]
+    places = [one.images_seen / (epoch or 1000) for one in evaluated]
     for axis, (family, columns) in zip(axes, families.items(), strict=True):
         for i in columns:
             row = evaluated[0].rows[i]
-            (line,) = axis.plot(kimg, [one.rows[i].value for one in evaluated], label=row.metric, marker=".", lw=1)
+            (line,) = axis.plot(places, [one.rows[i].value for one in evaluated], label=row.metric, marker=".", lw=1)
+            line_fit = affine_fit(places, [one.rows[i].value for one in evaluated]) if fit else None
+            if line_fit is not None:
+                axis.plot(places, [line_fit.at(x) for x in places], color="red", lw=1.2)
             if row.reference is not None:
                 axis.axhline(row.reference, color=line.get_color(), lw=0.8, ls="--")
         arrow = {True: " (higher is better)", False: " (lower is better)", None: ""}
@@ -178,5 +188,6 @@ def plot_curves(evaluated: list[Evaluated], out: Path) -> None:
         if len(columns) > 1:
             axis.legend(fontsize=7, loc="upper right")
         axis.grid(alpha=0.2)
-    axes[-1].set_xlabel("real images seen by the discriminator (thousands); dashed: reference")
+    unit = "real images seen by the discriminator (thousands)" if epoch is None else f"epochs of {epoch:,} images"
+    axes[-1].set_xlabel(f"{unit}; dashed: reference" + ("; red: affine fit" if fit else ""))
     FigureCanvasAgg(figure).print_png(str(out))
