@@ -35,6 +35,7 @@ from rich.table import Table
 
 from imago.growth import GrowthSchedule
 from imago.losses import WganGp
+from lightning_modules.adversarial import AdversarialModule
 from lightning_modules.pggan import PGGAN
 
 BATCH_SIZES = {4: 16, 64: 8, 128: 4, 1024: 3}  # of the largest resolution that is not above
@@ -52,11 +53,21 @@ class ImagoStep:
         precision: ``fp32`` or ``bf16`` (mixed).
         device: Where to train.
         fmap_max: At most this many feature maps; 512 in the paper.
+        module: Another model than PGGAN.
     """
 
-    def __init__(self, resolution: int, batch_size: int, precision: str, device: torch.device, fmap_max: int = 512):
+    def __init__(
+        self,
+        resolution: int,
+        batch_size: int,
+        precision: str,
+        device: torch.device,
+        fmap_max: int = 512,
+        module: AdversarialModule | None = None,
+    ):
         schedule = GrowthSchedule(resolution, start_resolution=resolution, batch_size=batch_size)
-        self.module = PGGAN(WganGp(), schedule, latent_size=fmap_max, fmap_max=fmap_max).to(device)
+        module = module or PGGAN(WganGp(), schedule, latent_size=fmap_max, fmap_max=fmap_max)
+        self.module = module.to(device)
         self.callbacks = self.module.configure_callbacks()
         self.precision = precision
         self.device = device

@@ -20,7 +20,7 @@ class GenerateConfig:
     checkpoint: str = MISSING
 
     # images: one file per picture; grid: all of them in one file; interpolation: a film that loops; dataset: a packed
-    # data set of `count` pictures, in the folder `out`. Of the run that the checkpoint belongs to: errors: the errors of
+    # data set of `count` pictures, in the folder `out`. Of the run that the checkpoint belongs to, errors: those of
     # both networks; activations: mean and variance layer by layer (of a run with callbacks=activations).
     what: str = "images"
 

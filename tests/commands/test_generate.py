@@ -1,4 +1,3 @@
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from conf.generate_schema import GenerateConfig
 from imago.errors import MissingDependencyError, UserError
 from imago.images import to_uint8
 from imago.latents import draw_latents
+from imago.networks.serialization import LoadedGenerator
 
 
 class TinyGenerator(nn.Module):
@@ -32,25 +32,23 @@ class TinyGenerator(nn.Module):
         self.broken = broken
         self.calls = []
 
-    def forward(self, latents, *, resolution, alpha):
+    def read_back(self, images):
+        return images
+
+    def forward(self, latents, labels=None, *, resolution, alpha):
         self.calls.append((len(latents), resolution, alpha, torch.is_inference_mode_enabled()))
         small = torch.tanh(latents).reshape(-1, 3, 2, 2)
         images = self.convolution(small.repeat_interleave(resolution // 2, -1).repeat_interleave(resolution // 2, -2))
         return images / 0 if self.broken else images
 
 
-@dataclass
-class Loaded:
-    generator: nn.Module = field(default_factory=TinyGenerator)
-    resolution: int = 8
-    alpha: float = 0.25
-    images_seen: int = 12_000
-    config: dict = field(default_factory=dict)
+def loaded_of(generator=None):
+    return LoadedGenerator(generator or TinyGenerator(), resolution=8, alpha=0.25, images_seen=12_000, config={})
 
 
 @pytest.fixture
 def loaded(monkeypatch):
-    loaded = Loaded()
+    loaded = loaded_of()
     monkeypatch.setattr(commands.generate, "load_generator", lambda path, device="cpu": loaded)
     return loaded
 
