@@ -15,9 +15,10 @@ class Cramer(AdversarialLoss):
     """The discriminator is h: images to vectors. With a second, independent fake x′, f(x) = ‖h(x) − h(x′)‖ − ‖h(x)‖.
 
     D minimises E[f(fake)] − E[f(real)] + λ · E[(‖∇f(x̂)‖₂ − 1)²]; G minimises the energy distance
-    2 E‖h(x) − h(G(z))‖ − E‖h(G(z)) − h(G(z′))‖, of which the constant E‖h(x) − h(x′)‖ is left out.
+    E[‖h(x) − h(y)‖ + ‖h(x) − h(y′)‖ − ‖h(y) − h(y′)‖] of fakes y and y′, without the constant −E‖h(x) − h(x′)‖.
 
-    The generator's fakes are compared with each other in pairs, so a (micro-)batch holds an even number of images.
+    A generator step has one set of fakes: each fake is y once, its neighbour y′ (images 0 and 1, 2 and 3, …), so that
+    micro-batches of an even size average to the whole batch. In an odd batch the last three go round.
 
     Args:
         output_size: Components of h; 256 in the paper.
@@ -62,19 +63,26 @@ class Cramer(AdversarialLoss):
 
     def generator_loss(self, discriminator: Discriminator, fakes: Tensor, real: Tensor | None = None) -> LossTerms:
         assert real is not None
-        if len(fakes) % 2:
+        if len(fakes) < 2:
             raise UserError(
-                f"loss=cramer compares fakes in pairs: a process's share of the batch and model.micro_batch must be "
-                f"even, not {len(fakes)}"
+                "loss=cramer compares fakes with each other: a process's share of the batch and model.micro_batch must "
+                "be at least 2"
             )
         h_fake, h_real = discriminator(torch.cat([fakes, real])).chunk(2)
-        pairs = h_fake.unflatten(0, (-1, 2))  # (N / 2, 2, K)
-        between = _length(h_real - h_fake).mean()
-        within = _length(pairs[:, 0] - pairs[:, 1]).mean()
-        return {"loss": 2 * between - within}
+        h_other = h_fake[_neighbours(len(fakes))]
+        distances = _length(h_real - h_fake) + _length(h_real - h_other) - _length(h_fake - h_other)
+        return {"loss": distances.mean()}
 
     def after_discriminator_step(self, discriminator: nn.Module, terms: Mapping[str, Tensor]) -> None:
         self.penalties.after_discriminator_step()
+
+
+def _neighbours(count: int) -> list[int]:
+    """Whom each fake is compared with: 1, 0, 3, 2, …; the last three of an odd number in a circle."""
+    partners = [i ^ 1 for i in range(count)]
+    if count % 2:
+        partners[-3:] = [count - 2, count - 1, count - 3]
+    return partners
 
 
 def _critic(h: Tensor, h_other: Tensor) -> Tensor:

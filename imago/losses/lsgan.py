@@ -1,12 +1,13 @@
 """The least-squares loss (Mao et al. 2016) with the adaptive noise of PGGAN (Karras et al. 2018, appendix B)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from imago.errors import UserError
+from imago.losses.protocol import Discriminator, LossTerms
 from imago.losses.scores import ScoreLoss
 
 
@@ -31,7 +32,7 @@ class Lsgan(ScoreLoss):
         **penalties: See :class:`Penalties`.
 
     Raises:
-        UserError: Equal targets, negative weights, penalties out of range.
+        UserError: Equal or infinite targets, negative weights, penalties out of range.
     """
 
     average_output: Tensor
@@ -49,8 +50,8 @@ class Lsgan(ScoreLoss):
         for name, value in (("noise", noise), ("real_weight", real_weight), ("fake_weight", fake_weight)):
             if not 0 <= value < float("inf"):
                 raise UserError(f"loss.{name} must be a number of at least 0, not {value}")
-        if not abs(real_target - fake_target) > 0:
-            raise UserError("loss.real_target and loss.fake_target must differ")
+        if not 0 < abs(real_target - fake_target) < float("inf"):
+            raise UserError("loss.real_target and loss.fake_target must differ and be finite")
         self.noise = noise
         self.real_target = real_target
         self.fake_target = fake_target
@@ -69,6 +70,12 @@ class Lsgan(ScoreLoss):
 
     def of_generator(self, fake: Tensor, real: Tensor | None) -> Tensor:
         return self.real_weight * (fake - self.real_target).square().mean()
+
+    def discriminator_loss(
+        self, discriminator: Discriminator, real: Tensor, fakes: Sequence[Tensor], uniform: Tensor
+    ) -> LossTerms:
+        terms = super().discriminator_loss(discriminator, real, fakes, uniform)
+        return {**terms, "noise_strength": torch.full_like(terms["real_score"], self.noise_strength)}
 
     def after_discriminator_step(self, discriminator: nn.Module, terms: Mapping[str, Tensor]) -> None:
         super().after_discriminator_step(discriminator, terms)

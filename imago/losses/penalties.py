@@ -100,6 +100,7 @@ class Penalties(nn.Module):
         if self.drift > 0:
             drift = real_value.square().mean()
             terms["loss"] = terms["loss"] + self.drift * drift
+            terms["drift"] = drift
         return terms
 
     def after_discriminator_step(self) -> None:

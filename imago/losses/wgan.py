@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from imago.errors import UserError
@@ -35,6 +36,7 @@ class Wgan(ScoreLoss):
     def of_generator(self, fake: Tensor, real: Tensor | None) -> Tensor:
         return -fake.mean()
 
+    @torch.no_grad()
     def after_discriminator_step(self, discriminator: nn.Module, terms: Mapping[str, Tensor]) -> None:
         super().after_discriminator_step(discriminator, terms)
         for module in discriminator.modules():

@@ -39,6 +39,9 @@ def test_lsgan_noise_follows_the_discriminators_output():
     again = Lsgan()
     again.load_state_dict(loss.state_dict())
     assert again.noise_strength == loss.noise_strength
+    images = torch.zeros(2, 1, 2, 2)
+    terms = loss.discriminator_loss(lambda x: x.flatten(1).sum(1), images, [images], torch.zeros(2))
+    assert terms["noise_strength"].item() == pytest.approx(loss.noise_strength)
 
 
 def test_with_inverted_targets_the_fakes_are_followed():
@@ -144,16 +147,14 @@ def test_gradients_of_began():
 
 def test_clipping_acts_on_effective_weights():
     network = ProgressiveDiscriminator(8, fmap_base=16, fmap_max=4)
-    with torch.no_grad():
-        Wgan(clip=0.03).after_discriminator_step(network, {})
+    Wgan(clip=0.03).after_discriminator_step(network, {})
     layer = network.output.conv
     assert layer.scale != 1
     effective = layer.weight * layer.scale
     assert effective.abs().max().item() == pytest.approx(0.03, rel=1e-5)
     assert network.output.dense.bias.abs().max() <= 0.03
     plain = DCGANDiscriminator(resolution=16, filters=4)
-    with torch.no_grad():
-        Wgan(clip=0.01).after_discriminator_step(plain, {})
+    Wgan(clip=0.01).after_discriminator_step(plain, {})
     assert max(p.abs().max().item() for p in plain.parameters()) == pytest.approx(0.01)
 
 
@@ -205,9 +206,31 @@ def test_gradients_of_cramer():
     assert torch.autograd.gradcheck(value, (w,))
 
 
-def test_cramer_wants_pairs():
-    with pytest.raises(UserError, match="must be even, not 3"):
-        Cramer().generator_loss(flattened, doubles(3, 1, 1, 2), doubles(3, 1, 1, 2))
+@pytest.mark.parametrize(("count", "partners"), [(4, [1, 0, 3, 2]), (5, [1, 0, 3, 4, 2]), (3, [1, 2, 0])])
+def test_the_generator_loss_of_cramer_by_hand(count, partners):
+    """E[‖h(x) − h(y)‖ + ‖h(x) − h(y′)‖ − ‖h(y) − h(y′)‖]; every fake is y once, another one of the batch y′."""
+    real, fake = doubles(count, 1, 1, 2), doubles(count, 1, 1, 2)
+    expected = 0.0
+    for i, j in enumerate(partners):
+        x, y, other = real[i], fake[i], fake[j]
+        expected += float((x - y).norm() + (x - other).norm() - (y - other).norm()) / count
+    assert Cramer().generator_loss(flattened, fake, real)["loss"].item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_generator_loss_of_cramer_is_additive_and_has_the_right_gradient():
+    real, fake = doubles(6, 1, 2, 2), doubles(6, 1, 2, 2).requires_grad_()
+
+    def value(images, part=slice(0, 6)):
+        return Cramer().generator_loss(lambda x: torch.tanh(x.flatten(1)), images[part], real[part])["loss"]
+
+    parts = [value(fake, slice(i, i + 2)) for i in range(0, 6, 2)]
+    torch.testing.assert_close(torch.stack(parts).mean(), value(fake), rtol=1e-12, atol=0)
+    assert torch.autograd.gradcheck(value, (fake,))
+
+
+def test_a_single_image_has_nothing_to_be_compared_with():
+    with pytest.raises(UserError, match="must be at least 2"):
+        Cramer().generator_loss(flattened, doubles(1, 1, 1, 2), doubles(1, 1, 1, 2))
 
 
 @pytest.mark.parametrize(
@@ -215,6 +238,8 @@ def test_cramer_wants_pairs():
     [
         (lambda: Lsgan(noise=-1), "loss.noise"),
         (lambda: Lsgan(real_target=1, fake_target=1), "must differ"),
+        (lambda: Lsgan(real_target=float("inf")), "must differ and be finite"),
+        (lambda: Lsgan(fake_target=float("nan")), "must differ and be finite"),
         (lambda: Wgan(clip=0), "loss.clip"),
         (lambda: Began(diversity=0), "loss.diversity"),
         (lambda: Began(k_rate=0), "loss.k_rate"),
