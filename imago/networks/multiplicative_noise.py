@@ -19,7 +19,9 @@ def multiplicative_noise(
 ) -> Iterator[None]:
     """Multiplies the input of each 3 × 3 and 4 × 4 convolution by 1 + strength · ε, ε ~ N(0, 1), while it is entered.
 
-    The paper says no more of the noise than that; every number of the input has a draw of its own here.
+    The paper says no more of the noise than that; every number of the input has a draw of its own here. The official
+    Theano code draws once for all positions of a feature map, and multiplies the strength by √channels, of which the
+    paper says nothing.
 
     Args:
         discriminator: The network.
