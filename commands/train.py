@@ -18,7 +18,7 @@ from callbacks.progress import Progress
 from callbacks.snapshot import Snapshot
 from commands.app import SweepError
 from commands.run_directory import RunDirectory
-from conf.schemas import TrainConfig
+from conf.schemas import AttributeClassifierModel, TrainConfig
 from datamodules.packed import PackedDataModule
 from imago.errors import UserError
 from imago.growth import GrowthSchedule
@@ -43,6 +43,11 @@ def train(cfg: TrainConfig) -> None:
     assert isinstance(config_, dict)
     config: dict[str, Any] = {str(key): value for key, value in config_.items()}
     config.pop("experiment", None)  # what it set is in the other keys
+    if OmegaConf.get_type(cfg.model) is AttributeClassifierModel:
+        from commands.classify import classify
+
+        classify(cfg, config, _run_dir(cfg), _processes(cfg))
+        return
     data: PackedDataModule = instantiate(
         config["data"], resolution=cfg.resolution, base=list(cfg.base), seed=cfg.seed, _convert_="all"
     )
@@ -81,11 +86,11 @@ def train(cfg: TrainConfig) -> None:
             _announce(run_dir.path, checkpoint, total_images)
             trainer.fit(module, datamodule=data)
         except BaseException as error:
-            _finish_wandb(exit_code=1)
+            finish_wandb(exit_code=1)
             if isinstance(error, SystemExit) and trainer.interrupted:  # how Lightning passes Ctrl-C on
                 raise KeyboardInterrupt from error
             raise
-        _finish_wandb(exit_code=0)
+        finish_wandb(exit_code=0)
 
 
 def build_module(
@@ -232,7 +237,8 @@ def _announce(run_dir: Path, checkpoint: dict[str, Any] | None, total_images: in
         logger.info("going on in %s from %d of %d images", run_dir, checkpoint["images_seen"], total_images)
 
 
-def _finish_wandb(exit_code: int) -> None:
+def finish_wandb(exit_code: int) -> None:
+    """Ends a W&B run, if there is one."""
     import sys
 
     if "wandb" in sys.modules and sys.modules["wandb"].run is not None:

@@ -10,6 +10,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from conf.classifier_schema import ClassifierOptions
 from conf.evaluate_schema import EvaluateConfig
 from conf.generate_schema import GenerateConfig
 from conf.loss_schemas import LOSSES, LossConfig
@@ -67,6 +68,11 @@ class DcganModel(ModelConfig):
     ema_rampup: float | None = 0.05
     micro_batch: int | None = None
     channels_last: bool = True
+
+
+@dataclass
+class AttributeClassifierModel(ClassifierOptions, ModelConfig):
+    _target_: str = "imago.classification.options.ClassificationOptions"
 
 
 @dataclass
@@ -296,6 +302,7 @@ def register() -> None:
         ("model", "pggan", PgganModel),
         ("model", "dcgan", DcganModel),
         ("model", "hdcgan", HdcganModel),
+        ("model", "attribute_classifier", AttributeClassifierModel),
         ("growth", "growth", GrowthConfig),
         ("data", "drawn_portraits", DrawnPortraitsData),
         ("data", "packed", PackedData),

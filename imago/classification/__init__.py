@@ -1,0 +1,1 @@
+"""How well attributes of faces can be read from images: the benchmark's split, training images, scores and report."""
