@@ -58,7 +58,8 @@ def main() -> None:
     best = min(seconds)
     print(
         f"{options.model} {options.resolution}², batch {options.batch}, {options.filters} filters "
-        f"({millions[0]:.1f} and {millions[1]:.1f} million parameters), {device.type}, {torch.get_num_threads()} threads: "
+        f"({millions[0]:.1f} and {millions[1]:.1f} million parameters), {device.type}, "
+        f"{torch.get_num_threads()} threads: "
         f"{options.batch / best:.3f} img/s (best of {options.steps} steps, {best:.1f} s), peak memory {peak:.1f} GiB, "
         f"updates skipped: {module.skipped_updates}"
     )

@@ -46,6 +46,7 @@ DATA_OF_EXPERIMENTS = {
     "hdcgan_curto": "curto",
     "hdcgan_celeba": "celeba",
     "hdcgan_celebahq": "celeba_hq",
+    "classify_attributes": "drawn_portraits",
 }
 
 

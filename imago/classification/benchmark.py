@@ -1,7 +1,6 @@
 """What the attribute benchmark trains and tests on, put together from packs and options."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -56,7 +55,7 @@ def build_benchmark(dataset: PackedDataset, options: ClassificationOptions, reso
     chosen = choose_attributes(dataset, options.attributes, NO_ATTRIBUTES)
     labels, _ = labels_of(dataset, chosen)
     split = split_images(
-        dataset, (labels >= 0).any(axis=1), options.validation_share, options.test_share, options.split_seed
+        dataset, np.any(labels >= 0, axis=1), options.validation_share, options.test_share, options.split_seed
     )
     kept, skipped = [], []
     for k, attribute in enumerate(chosen):
@@ -111,9 +110,7 @@ def _synthetic(
             assert pack.labels is not None
             positions = np.flatnonzero((pack.labels < 0).all(axis=1))
         elif pack.checksum == dataset.checksum:
-            raise UserError(
-                f"{Path(pack.path)}: is the labelled data set itself; its test images must not be trained on"
-            )
+            raise UserError(f"{pack.path}: is the labelled data set itself, whose test images must not be trained on")
         strange += unknown
         part = LabelledImages([(pack, positions)], labels[positions], resolution)
         found = part if found is None else found + part

@@ -39,7 +39,7 @@ class LabelledImages:
 
     def those_with_labels(self, labels: NDArray[np.int64]) -> "LabelledImages":
         """With other labels, and without the images of which none is known."""
-        known = (labels >= 0).any(axis=1)
+        known = np.any(labels >= 0, axis=1)
         parts, first = [], 0
         for dataset, positions in self.parts:
             parts.append((dataset, positions[known[first : first + len(positions)]]))

@@ -1,8 +1,8 @@
 """A small convolutional network that reads several attributes of a face at once.
 
 Curtó et al. 2020 do not describe a classifier; the one in their repository (``curto2/c``) is six convolutions of 16
-filters with one pooling, for one attribute of two values. This one is our own: a short residual network (He et al. 2016,
-"Deep Residual Learning for Image Recognition") with one linear head per attribute.
+filters with one pooling, for one attribute of two values. This one is our own: a short residual network (He et al.
+2016, "Deep Residual Learning for Image Recognition") with one linear head per attribute.
 """
 
 from collections.abc import Mapping, Sequence
@@ -116,7 +116,7 @@ class AttributeClassifier(nn.Module):
 
         Args:
             images: ``(N, C, H, W)`` in [-1, 1].
-            keep: ``(N, features)``, which the heads' inputs are multiplied by: dropout, drawn by the caller; None: ones.
+            keep: ``(N, features)``, which the heads' inputs are multiplied by (dropout, drawn by the caller); None: 1.
 
         Returns:
             For each attribute ``(N, values)``.
