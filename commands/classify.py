@@ -59,14 +59,19 @@ def classify(cfg: TrainConfig, config: dict[str, Any], run_dir: Path, processes:
     data: PackedDataModule = instantiate(
         config["data"], resolution=cfg.resolution, base=list(cfg.base), seed=cfg.seed, _convert_="all"
     )
+    if data.synthetic:
+        raise UserError(
+            "data.include_synthetic: a classifier is given synthetic images as model.synthetic=[…], apart from those that "
+            "it is tested on"
+        )
     data.check()
     directory = RunDirectory(run_dir)
     with directory.locked():
         checkpoint = directory.checkpoint(config, cfg.resume)
         data.expected_checksum = checkpoint["data_checksum"] if checkpoint else None
         data.prepare_data()
-        assert data.dataset is not None
-        benchmark = build_benchmark(data.dataset, options, cfg.resolution)
+        assert data.real is not None
+        benchmark = build_benchmark(data.real, options, cfg.resolution)
         for reason in benchmark.skipped:
             logger.warning("left out: %s", reason)
         if benchmark.strange:
