@@ -61,8 +61,8 @@ def classify(cfg: TrainConfig, config: dict[str, Any], run_dir: Path, processes:
     )
     if data.synthetic:
         raise UserError(
-            "data.include_synthetic: a classifier is given synthetic images as model.synthetic=[…], apart from those that "
-            "it is tested on"
+            "data.include_synthetic: a classifier is given synthetic images as model.synthetic=[…], apart from those "
+            "that it is tested on"
         )
     data.check()
     directory = RunDirectory(run_dir)
