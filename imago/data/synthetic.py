@@ -85,17 +85,19 @@ def select(
                 f"of {tried:,} pictures only {len(kept):,} of the {count:,} wanted were kept ({reasons}); ask for "
                 "fewer, loosen the filters, or raise dataset.max_tries"
             )
-        numbers = np.arange(tried, min(tried + batch_size, most))
-        tried += len(numbers)
+        first, tried = tried, min(tried + batch_size, most)
+        numbers = np.arange(first, tried)
         images = pictures(numbers.tolist())
+        failed: dict[str, NDArray[np.int64]] = {}
         for one in filters:
             passes = one.keep(images) if len(images) else np.zeros(0, dtype=bool)
-            left_out[one.name] += int((~passes).sum())
+            failed[one.name] = numbers[~passes]
             images, numbers = images[torch.from_numpy(passes)], numbers[passes]
-        room = count - len(kept)
-        if len(numbers) > room:
-            tried = int(numbers[room - 1]) + 1
-        kept += numbers[:room].tolist()
+        kept += numbers[: count - len(kept)].tolist()
+        if len(kept) == count:  # what the batch holds beyond the last one was made for nothing
+            tried = kept[-1] + 1
+        for name, which in failed.items():
+            left_out[name] += int((which < tried).sum())
         if progress is not None:
             progress(len(kept), count)
     return Selection(kept, tried, left_out)

@@ -25,10 +25,6 @@ def test_the_first_pictures_that_pass_whatever_the_batches(batch_size):
     selection = select(pictures, 5, [EVEN, NO_SIX], batch_size, most=100)
     assert selection.numbers == [0, 2, 4, 8, 10]
     assert selection.tried == 11
-
-
-def test_who_failed_what():
-    selection = select(pictures, 5, [EVEN, NO_SIX], 11, most=100)
     assert selection.left_out == {"odd": 5, "six": 1}
 
 
