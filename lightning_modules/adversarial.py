@@ -18,7 +18,7 @@ from imago.labels import LabelDistribution
 from imago.latents import draw_latents
 from imago.losses import AdversarialLoss, LossTerms
 from imago.networks.layers import fade_reals
-from imago.networks.multiplicative_noise import multiplicative_noise
+from lightning_modules.observed_discriminator import ObservedDiscriminator
 
 Batch: TypeAlias = dict[str, Any]
 
@@ -235,9 +235,9 @@ class AdversarialModule(pl.LightningModule):
                 fake_images = [
                     self._images(self.generate(self.generator, latents[part], _part(labels, part))) for latents in fakes
                 ]
-            observer = _Observer(self, "noise/images/discriminator", first + part.start, part.stop - part.start)
-            terms = self.loss.discriminator_loss(observer, real[part], fake_images, uniform[part])
-            return self._classified(terms, observer, [_part(codes, part)] * (1 + len(fakes)), ("real", "fake"))
+            seen = self._observed("noise/images/discriminator", first, part)
+            terms = self.loss.discriminator_loss(seen, real[part], fake_images, uniform[part])
+            return seen.with_label_errors(terms, [_part(codes, part)] * (1 + len(fakes)), ("real", "fake"))
 
         terms = self._update(self.discriminator, self.discriminator_optimizer, loss, count, "discriminator")
         if terms is not None:
@@ -258,26 +258,14 @@ class AdversarialModule(pl.LightningModule):
                 spread = fakes.detach().std(dim=0, correction=0).mean()
                 self.terms["fake_spread"] = spread
                 self.terms["real_spread"] = self._reals(images[part]).std(dim=0, correction=0).mean()
-            observer = _Observer(self, "noise/images/generator", first + part.start, part.stop - part.start)
-            terms = self.loss.generator_loss(observer, fakes, None if real is None else real[part])
-            return self._classified(terms, observer, [_part(codes, part)], ("generator",))
+            seen = self._observed("noise/images/generator", first, part)
+            terms = self.loss.generator_loss(seen, fakes, None if real is None else real[part])
+            return seen.with_label_errors(terms, [_part(codes, part)], ("generator",))
 
         self._update(self.generator, self.generator_optimizer, loss, count, "generator")
 
-    def _classified(
-        self, terms: LossTerms, observer: "_Observer", codes: list[Tensor | None], names: Sequence[str]
-    ) -> LossTerms:
-        """Adds the auxiliary classifier's error on the sets of images of the observer's first call."""
-        if self.labels is None or observer.logits is None:
-            return terms
-        for i, (logits, known) in enumerate(zip(observer.logits.split(observer.count), codes, strict=False)):
-            assert known is not None
-            error = self.labels.coding.classification_loss(logits, known)
-            terms["loss"] = terms["loss"] + self.label_weight * error
-            if i < len(names):
-                terms[f"{names[i]}_label_error"] = error
-                terms[f"{names[i]}_label_accuracy"] = self.labels.coding.accuracy(logits, known)
-        return terms
+    def _observed(self, purpose: str, first: int, part: slice) -> ObservedDiscriminator:
+        return ObservedDiscriminator(self, purpose, first + part.start, part.stop - part.start)
 
     def _update(
         self,
@@ -407,39 +395,6 @@ class AdversarialModule(pl.LightningModule):
         self.skipped_updates = state["skipped_updates"]
         self.skipped_in_a_row = state["skipped_in_a_row"]
         self.stage = self.schedule.at(self.step_started_at)  # as it was when the state was saved
-
-
-class _Observer:
-    """The discriminator as a loss sees it: perturbs what it is shown, keeps the logits of the first call.
-
-    Args:
-        module: Whose discriminator.
-        purpose: Keys the draws.
-        first: Global position of the minibatch's first image.
-        count: Images of a minibatch; a call may show several.
-    """
-
-    def __init__(self, module: AdversarialModule, purpose: str, first: int, count: int) -> None:
-        self.module = module
-        self.purpose = purpose
-        self.first = first
-        self.count = count
-        self.calls = 0
-        self.logits: Tensor | None = None
-
-    def __call__(self, images: Tensor) -> Tensor:
-        purpose = f"{self.purpose}/{self.calls}"
-        parts = [
-            self.module.perturb_images(part, f"{purpose}/{i}", self.first)
-            for i, part in enumerate(images.split(self.count))
-        ]
-        module, strength = self.module, self.module.loss.noise_strength
-        with multiplicative_noise(module.discriminator, strength, module.seed, purpose, self.first, self.count):
-            outputs, logits = module.discriminate(torch.cat(parts) if len(parts) > 1 else parts[0], self.count)
-        if self.calls == 0:
-            self.logits = logits
-        self.calls += 1
-        return outputs
 
 
 def _part(values: Tensor | None, part: slice) -> Tensor | None:
