@@ -127,7 +127,7 @@ def hydra_main(
 
 def free_key(argument: str) -> str:
     """``labels.<name>=…`` as Hydra wants keys that no schema can know; the command checks their names."""
-    return f"++{argument}" if argument.startswith("labels.") else argument
+    return f"++{argument}" if argument.startswith(("labels.", "labels={")) else argument
 
 
 def quoted_path(argument: str) -> str:

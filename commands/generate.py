@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from commands.checkpoints import run_of
 from commands.devices import find_device
 from commands.figures import plot_activations, plot_errors
 from commands.generate_dataset import generate_dataset
+from commands.picture_labels import PictureLabels
 from conf.generate_schema import GenerateConfig
 from imago import __version__
 from imago.errors import UserError
@@ -40,6 +40,7 @@ class Job:
     device: torch.device
     resolution: int
     out: Path
+    labels: PictureLabels
 
     @property
     def latent_size(self) -> int:
@@ -69,26 +70,6 @@ class Job:
         return _pictures(self, latents, total, codes)
 
     @property
-    def given(self) -> dict[int, int]:
-        """The labels that were asked for: column → code."""
-        if not self.cfg.labels:
-            return {}
-        if self.loaded.labels is None:
-            raise UserError(f"labels: the generator in {self.cfg.checkpoint} was trained without labels")
-        return self.loaded.labels.coding.codes_of({name: str(value) for name, value in self.cfg.labels.items()})
-
-    def codes(self, seed: int, number: int) -> NDArray[np.int64] | None:
-        """Codes ``(K,)`` of a picture's labels: those asked for, the rest as of a random training image with them."""
-        if self.loaded.labels is None:
-            return None
-        return self.loaded.labels.draw(seed, number, 1, "labels", self.given)[0].numpy()
-
-    def label_texts(self, seed: int, number: int) -> dict[str, str]:
-        """A picture's labels by name."""
-        codes = self.codes(seed, number)
-        return {} if codes is None or self.loaded.labels is None else self.loaded.labels.coding.texts(codes.tolist())
-
-    @property
     def settings(self) -> dict[str, str]:
         """Options, other than seed and number, that make a picture differ from the default one of the same latent."""
         used: dict[str, str] = {}
@@ -100,13 +81,12 @@ class Job:
             used["scale"] = str(self.cfg.scale)
         if self.cfg.read_back:
             used["read_back"] = "true"
-        return used | {f"labels.{name}": str(value) for name, value in sorted(self.cfg.labels.items())}
+        return used
 
     @property
     def variant(self) -> str:
         """The settings as part of a file name, so that a picture does not replace one made with others."""
-        words = (f"{name.removeprefix('labels.')}{value}" for name, value in self.settings.items())
-        return "".join("-" + re.sub(r"[^\w.]+", "_", word) for word in words)
+        return "".join(f"-{name}{value}" for name, value in self.settings.items()) + self.labels.variant
 
 
 def generate(cfg: GenerateConfig) -> list[Path]:
@@ -127,8 +107,8 @@ def generate(cfg: GenerateConfig) -> list[Path]:
     checkpoint = Path(cfg.checkpoint).expanduser()
     loaded = load_generator(checkpoint, device=device)
     out = Path(cfg.out).expanduser() if cfg.out else _default_folder(checkpoint, loaded.images_seen)
-    job = Job(cfg, loaded, device, _resolution(cfg, loaded), out)
-    _ = job.given  # labels that it does not know
+    labels = PictureLabels.asked_for(cfg.labels, loaded, cfg.checkpoint)
+    job = Job(cfg, loaded, device, _resolution(cfg, loaded), out, labels)
     make = {
         "images": _images,
         "grid": _grid,
@@ -151,11 +131,11 @@ def _images(job: Job) -> list[Path]:
     keys = _picture_keys(job.cfg, job.cfg.count)
     latents = (job.latents([key])[0] for key in keys)  # lazily: fifty thousand need not fit in memory
     written = []
-    codes = (job.codes(*key) for key in keys)
+    codes = (job.labels.codes(*key) for key in keys)
     for (seed, number), picture in zip(keys, _pictures(job, latents, len(keys), codes), strict=True):
         path = job.out / f"seed{seed:04d}-{number:05d}{job.variant}.{job.cfg.format}"
-        labels = job.label_texts(seed, number)
-        written.append(save_image(path, picture, _metadata(job, seed=seed, picture=number, **labels)))
+        metadata = _metadata(job, job.labels.texts(seed, number), seed=seed, picture=number)
+        written.append(save_image(path, picture, metadata))
     names = written[0].name if len(written) == 1 else f"{written[0].name} … {written[-1].name}"
     height, width = picture.shape[1:]
     print(f"wrote {len(written)} picture{'s' * (len(written) > 1)} of {height}×{width} to {job.out}: {names}")
@@ -163,6 +143,7 @@ def _images(job: Job) -> list[Path]:
         seed, number = keys[-1]
         options = [f"checkpoint={job.cfg.checkpoint}", f"seed={seed}", f"pictures=[{number}]"]
         options += [f"{name}={value}" for name, value in job.settings.items()]
+        options += [f"labels.{name}={value}" for name, value in job.labels.words.items()]
         print(f"the last alone: python generate.py {' '.join(options)}")
     return written
 
@@ -175,12 +156,15 @@ def _grid(job: Job) -> list[Path]:
     if places and len(keys) > places:
         raise UserError(f"{len(keys)} pictures do not fit a grid of {cfg.columns} columns and {cfg.rows} rows")
     columns = cfg.columns or (math.ceil(len(keys) / cfg.rows) if cfg.rows else math.ceil(math.sqrt(len(keys))))
-    codes = (job.codes(*key) for key in keys)
+    codes = (job.labels.codes(*key) for key in keys)
     grid = image_grid(torch.stack(list(_pictures(job, job.latents(keys), len(keys), codes))), columns)
     rows = math.ceil(len(keys) / columns)
     path = job.out / f"grid-{_names_of(cfg)}-{columns}x{rows}{job.variant}.{cfg.format}"
-    pictures = " ".join(f"{seed}/{number}" for seed, number in keys)
-    save_image(path, grid, _metadata(job, **{"pictures (seed/number)": pictures}))
+    what: dict[str, object] = {"pictures (seed/number)": " ".join(f"{seed}/{number}" for seed, number in keys)}
+    if job.loaded.labels is not None:
+        texts = (", ".join(f"{name}: {value}" for name, value in job.labels.texts(*key).items()) for key in keys)
+        what["labels (a line per picture)"] = "\n".join(texts)
+    save_image(path, grid, _metadata(job, {}, **what))
     print(f"wrote a grid of {columns}×{rows} pictures, {grid.shape[2]}×{grid.shape[1]} pixels, to {path}")
     return [path]
 
@@ -212,7 +196,7 @@ def _interpolation(job: Job) -> list[Path]:
     stem = f"interpolation-{_names_of(cfg)}-{cfg.path}-{cfg.seconds:g}s-{cfg.fps}fps{shape}{job.variant}"
     path = job.out / f"{stem}.{cfg.film}" if cfg.film else film_path(job.out / stem)
     latents = _path_latents(job, frames, cells)  # (frames, cells, size)
-    codes = itertools.cycle([job.codes(cfg.seed, cell) for cell in range(cells)])  # a film changes latents alone
+    codes = itertools.cycle([job.labels.codes(*key) for key in _keys_of_cells(job.cfg, cells)])  # only latents change
     pictures = _pictures(job, latents.reshape(-1, latents.shape[-1]), frames * cells, codes)
     write_film((_film_frame(list(itertools.islice(pictures, cells)), columns) for _ in range(frames)), path, cfg.fps)
     print(f"wrote a film of {frames} frames ({frames / cfg.fps:g} s, {columns}×{rows} pictures) to {path}")
@@ -233,6 +217,14 @@ def _path_latents(job: Job, frames: int, cells: int) -> NDArray[np.float32]:
     if len(keyframes) < 2:
         raise UserError("a film needs at least two pictures to pass through; give pictures=[0,1,2] or keyframes=8")
     return (slerp_path if cfg.path == "slerp" else cubic_path)(keyframes, frames)
+
+
+def _keys_of_cells(cfg: GenerateConfig, cells: int) -> list[tuple[int, int]]:
+    """(seed, number) of the picture whose labels each cell of a film keeps: where it passes through some, the first."""
+    if cfg.path == "gaussian":
+        return [(cfg.seed, cell) for cell in range(cells)]
+    keys = _picture_keys(cfg, cells * cfg.keyframes)
+    return keys[:: len(keys) // cells]
 
 
 def _film_frame(pictures: list[Tensor], columns: int) -> NDArray[np.uint8]:
@@ -281,10 +273,11 @@ def _pictures(
                 progress.advance(task)
 
 
-def _metadata(job: Job, **what: object) -> dict[str, object] | None:
+def _metadata(job: Job, labels: dict[str, str], **what: object) -> dict[str, object] | None:
     if not job.cfg.metadata:
         return None
     return {
+        **labels,
         "Software": f"imago {__version__}",
         "checkpoint": job.cfg.checkpoint,
         "images seen": job.loaded.images_seen,

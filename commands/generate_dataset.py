@@ -47,7 +47,7 @@ def generate_dataset(job: Job) -> list[Path]:
 
     def pictures(numbers: Sequence[int]) -> Tensor:
         latents = (job.latents([(cfg.seed, number)])[0] for number in numbers)
-        codes = (job.codes(cfg.seed, number) for number in numbers)
+        codes = (job.labels.codes(cfg.seed, number) for number in numbers)
         return torch.stack(list(job.pictures(latents, len(numbers), codes)))
 
     most = int(np.ceil(cfg.count * max(1.0, cfg.dataset.max_tries)))
@@ -58,7 +58,7 @@ def generate_dataset(job: Job) -> list[Path]:
     source = GeneratedPictures(
         "synthetic",
         pictures,
-        (lambda number: job.label_texts(cfg.seed, number)) if conditional else None,
+        (lambda number: job.labels.texts(cfg.seed, number)) if conditional else None,
         selection.numbers,
         json.dumps(origin, sort_keys=True),
         cfg.batch_size,

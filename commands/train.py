@@ -52,6 +52,9 @@ def train(cfg: TrainConfig) -> None:
         config["data"], resolution=cfg.resolution, base=list(cfg.base), seed=cfg.seed, _convert_="all"
     )
     data.check()  # a path that does not exist is told before anything is written
+    if data.labels is not None:
+        with torch.device("meta"):
+            build_module(cfg, config)  # its mistakes are told before a data set is packed for its labels
     module = build_module(cfg, config, data.label_distribution())
     schedule = module.schedule
     total_images = cfg.total_images or schedule.total_images

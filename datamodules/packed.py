@@ -172,6 +172,7 @@ class PackedDataModule(pl.LightningDataModule):
         self.expected_checksum: str | None = None  # of a run that goes on
         self.dataset: PackedDataset | JoinedDataset | None = None  # what is trained on
         self.real: PackedDataset | None = None  # the same without synthetic images
+        self._prepared = False
 
     def check(self) -> None:
         """Says what is wrong with the options before anything is written.
@@ -192,9 +193,9 @@ class PackedDataModule(pl.LightningDataModule):
             UserError: Other channels, shape or resolution than the networks', other data than the run began with, or a
                 damaged pack.
         """
-        if self.dataset is not None:
+        if self._prepared:
             return
-        dataset = self._open()
+        dataset = self._open() if self.dataset is None else self.dataset
         if dataset.channels != self.channels:
             raise UserError(f"{dataset.name} has {dataset.channels} channels and data.channels={self.channels}")
         if tuple(dataset.base) != self.base:
@@ -208,6 +209,7 @@ class PackedDataModule(pl.LightningDataModule):
         if self.verify:
             dataset.verify(zips=False)
         self.dataset = dataset
+        self._prepared = True
 
     def _open(self) -> PackedDataset | JoinedDataset:
         self.real = self.open_dataset()
@@ -216,7 +218,7 @@ class PackedDataModule(pl.LightningDataModule):
         return JoinedDataset([self.real, *(PackedDataset(Path(path).expanduser()) for path in self.synthetic)])
 
     def label_distribution(self) -> LabelDistribution | None:
-        """The chosen labels of the data set, which is made on first use; None where none are chosen.
+        """The chosen labels of the data set, which is opened, or made, on first use; None where none are chosen.
 
         Raises:
             UserError: The data set has no such labels.
@@ -224,8 +226,7 @@ class PackedDataModule(pl.LightningDataModule):
         if self.labels is None:
             return None
         if self.dataset is None:
-            self.prepare_data()
-        assert self.dataset is not None
+            self.dataset = self._open()
         return LabelDistribution.of_dataset(self.dataset, self.labels)
 
     def setup(self, stage: str) -> None:
@@ -242,6 +243,7 @@ class PackedDataModule(pl.LightningDataModule):
         assert self.dataset is not None
         module = self.trainer.lightning_module
         assert isinstance(module, AdversarialModule)
+        labels = self.label_distribution()
         stream = BatchStream(
             self.dataset,
             module.schedule,
@@ -253,7 +255,7 @@ class PackedDataModule(pl.LightningDataModule):
             self.mirror,
             self.threads,
             self.prefetch,
-            None if (labels := self.label_distribution()) is None else labels.codes,
+            None if labels is None else labels.codes,
         )
         return DataLoader(
             stream,

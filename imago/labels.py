@@ -1,6 +1,7 @@
 """Labels as numbers: one-hot for the generator, logits for an auxiliary classifier (AC-GAN; Odena et al. 2017)."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,7 +74,9 @@ class LabelCoding:
             codes: (N, K), −1 where unknown.
 
         Returns:
-            The sum over columns of the mean cross-entropy over the images whose value is known; 0 for none.
+            The sum over columns of the mean cross-entropy over all images, of which those with an unknown value count
+            as 0. The mean is not over the known ones alone, because it would then depend on how a batch is divided
+            among processes and micro-batches.
         """
         total = logits.sum() * 0
         for part, known in zip(logits.split(self.widths, dim=1), codes.long().unbind(1), strict=True):
@@ -82,8 +85,7 @@ class LabelCoding:
                 errors = F.binary_cross_entropy_with_logits(part[:, 0], target, reduction="none")
             else:
                 errors = F.cross_entropy(part, known.clamp_min(0), reduction="none")
-            mask = (known >= 0).to(errors.dtype)
-            total = total + (errors * mask).sum() / mask.sum().clamp_min(1)
+            total = total + (errors * (known >= 0).to(errors.dtype)).mean()
         return total
 
     @torch.no_grad()
@@ -109,17 +111,17 @@ class LabelCoding:
         Raises:
             UserError: No such column or value; names those that there are.
         """
-        names = [_plain(column.name) for column in self.columns]
+        names = [plain_name(column.name) for column in self.columns]
         codes = {}
         for name, value in values.items():
-            if _plain(name) not in names:
-                listed = ", ".join(_plain(column.name) for column in self.columns)
+            if plain_name(name) not in names:
+                listed = ", ".join(plain_name(column.name) for column in self.columns)
                 raise UserError(
                     f"labels.{name}: the generator was trained with the labels {listed}{_near(name, names)}"
                 )
-            k = names.index(_plain(name))
-            valid = [_plain(v) for v in self.columns[k].values]
-            wanted = _plain(str(value))
+            k = names.index(plain_name(name))
+            valid = [plain_name(v) for v in self.columns[k].values]
+            wanted = plain_name(str(value))
             if wanted not in valid:
                 wanted = next((v for words in (_YES, _NO) if wanted in words for v in valid if v in words), wanted)
             if wanted not in valid:
@@ -225,25 +227,27 @@ def label_places(dataset: PackedDataset | JoinedDataset, names: Sequence[str]) -
     """
     if dataset.labels is None or not dataset.label_columns:
         raise UserError(f"data.labels: {dataset.name} has no labels")
-    held = [_plain(column.name) for column in dataset.label_columns]
-    if [_plain(name) for name in names] == ["all"] and "all" not in held:
+    held = [plain_name(column.name) for column in dataset.label_columns]
+    if [plain_name(name) for name in names] == ["all"] and "all" not in held:
         return [k for k, column in enumerate(dataset.label_columns) if len(column.values) > 1]
     places = []
     for name in names:
-        if _plain(name) not in held:
+        if plain_name(name) not in held:
             raise UserError(
                 f"data.labels: {dataset.name} has no labels {name!r}; it has {', '.join(held)}{_near(name, held)}"
             )
-        places.append(held.index(_plain(name)))
+        places.append(held.index(plain_name(name)))
     if len(set(places)) != len(places) or not places:
         raise UserError(f"data.labels: give each column once, not {list(names)}")
     return places
 
 
-def _plain(name: str) -> str:
-    return "_".join(name.strip().lower().replace("-", "_").split()) if name.strip() not in ("-1",) else "-1"
+def plain_name(name: str) -> str:
+    """A name or value as commands take it: "Eyes Color" is ``eyes_color``; numbers keep their sign."""
+    name = name.strip().lower()
+    return name if re.fullmatch(r"-?[0-9.]+", name) else re.sub(r"[\s_-]+", "_", name)
 
 
 def _near(name: str, valid: Sequence[str]) -> str:
-    near = difflib.get_close_matches(_plain(name), valid, n=1)
+    near = difflib.get_close_matches(plain_name(name), valid, n=1)
     return f"; did you mean {near[0]}?" if near else ""

@@ -43,6 +43,28 @@ def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pack(Blobs(), tmp_path_factory.mktemp("data") / "blobs", resolution=16).path
 
 
+class LabelledBlobs(Blobs):
+    """The same with two label columns, of which one has unknown values."""
+
+    name = "labelled"
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(b"48 labelled blobs").hexdigest()
+
+    def read(self, index: int) -> Item:
+        item = super().read(index)
+        labels = {"Glasses": ("no", "eyeglasses", "sunglasses")[index % 3]}
+        if index % 8:
+            labels["Smile"] = "yes" if index % 2 else "no"
+        return Item(item.image, item.name, labels)
+
+
+@pytest.fixture(scope="session")
+def labelled_blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pictures of `blobs` with the label columns Glasses (three values) and Smile (two, some unknown)."""
+    return pack(LabelledBlobs(), tmp_path_factory.mktemp("data") / "labelled", resolution=16).path
+
+
 @pytest.fixture(scope="session")
 def compressed_blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with all levels but the smallest as PNGs."""

@@ -5,7 +5,7 @@ from scipy.special import log_expit, log_softmax
 
 from imago.data.packed import LabelColumn
 from imago.errors import UserError
-from imago.labels import LabelCoding, LabelDistribution
+from imago.labels import LabelCoding, LabelDistribution, plain_name
 
 GLASSES = LabelColumn("Glasses", ("no", "eyeglasses", "sunglasses"))
 SMILE = LabelColumn("Smile", ("no", "yes"))
@@ -34,7 +34,15 @@ def test_classification_loss_against_scipy():
     glasses = [-softmax[i, codes[i, 0]] for i in range(6) if codes[i, 0] >= 0]
     smile = [-log_expit(logits[i, 3] * (1 if codes[i, 1] else -1)) for i in range(6) if codes[i, 1] >= 0]
     loss = LabelCoding((GLASSES, SMILE)).classification_loss(torch.tensor(logits), torch.tensor(codes))
-    assert loss.item() == pytest.approx(np.mean(glasses) + np.mean(smile), rel=1e-12)
+    assert loss.item() == pytest.approx((sum(glasses) + sum(smile)) / 6, rel=1e-12)  # an unknown value costs nothing
+
+
+def test_parts_of_a_batch_make_up_its_loss():
+    """However many values are unknown in each: so neither processes nor micro-batches change a step."""
+    coding, codes = LabelCoding((GLASSES, SMILE)), torch.tensor([[0, -1], [-1, -1], [2, 1], [1, 0]])
+    logits = torch.randn(4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    parts = [coding.classification_loss(logits[i : i + 2], codes[i : i + 2]) for i in (0, 2)]
+    torch.testing.assert_close(sum(parts) / 2, coding.classification_loss(logits, codes), rtol=1e-12, atol=0)
 
 
 def test_gradients_of_the_classification_loss():
@@ -97,6 +105,11 @@ def test_draws_have_the_training_sets_frequencies():
     share = (rows[:, 0] == 0).double().mean().item()
     assert share == pytest.approx(0.6, abs=5 * (0.6 * 0.4 / 20_000) ** 0.5)
     assert bool(((rows[:, 0] == 1) == (rows[:, 1] == 1)).all())  # combinations that do not occur are not drawn
+
+
+@pytest.mark.parametrize(("name", "plain"), [("Eyes Color", "eyes_color"), ("No_Beard ", "no_beard"), ("-1", "-1")])
+def test_names_as_commands_take_them(name, plain):
+    assert plain_name(name) == plain
 
 
 def test_a_draw_depends_on_its_position_alone():

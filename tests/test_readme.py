@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from commands.app import check_config, quoted_path
+from commands.app import check_config, free_key, quoted_path
 from conf import schemas
 
 ROOT = Path(__file__).parent.parent
@@ -29,7 +29,7 @@ def composed(command: str, text: str) -> DictConfig:
         arguments = [argument.partition(",")[0] for argument in arguments if argument != "-m"]
     schemas.register()
     with initialize_config_module("conf", version_base="1.3"):
-        cfg = compose(command, [quoted_path(argument) for argument in arguments], return_hydra_config=True)
+        cfg = compose(command, [free_key(quoted_path(argument)) for argument in arguments], return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)  # names of runs are made from Hydra's choices
     OmegaConf.set_struct(cfg, False)
     del cfg["hydra"]

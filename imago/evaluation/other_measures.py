@@ -164,15 +164,15 @@ class PathLengthMeasure(Measure):
         self.batch_size = batch_size
         self.device = torch.device(device)
         self.metric: PerceptualPathLength | None = None
+        self.first = 0  # number of the first step of the batch under way
 
     def begin(self, generated: ImageSet) -> None:
         if not isinstance(generated, GeneratedImages):
             raise UserError("path_length is measured of one generator, not of several pooled")
-        if generated.labels is not None:
-            raise UserError("path_length is measured of generators without labels")
 
-        def generate(latents: Tensor) -> Tensor:
-            return generated.generate(latents.to(generated.device), None)
+        def generate(latents: Tensor) -> Tensor:  # both ends of every step, with the same labels
+            codes = generated.codes(self.first, len(latents) // 2)
+            return generated.generate(latents.to(generated.device), None if codes is None else codes.repeat(2, 1))
 
         size, options = generated.latent_size, {"path": self.path, "seed": self.seed}
         self.metric = PerceptualPathLength(generate, size, self.distance, **options).to(self.device)  # type: ignore[arg-type]
@@ -185,6 +185,7 @@ class PathLengthMeasure(Measure):
         rank, world_size = rank_and_world_size()
         with full_precision(self.device):
             for start in range(rank * self.batch_size, self.samples, world_size * self.batch_size):
+                self.first = start
                 self.metric.update(start, min(self.batch_size, self.samples - start))
         protocol = f"in z, {self.path}, ε = 10⁻⁴, LPIPS of VGG16"
         return [Row(self.name, self.metric.compute(), self.samples, protocol)]

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from imago.errors import UserError
+
 LEAKINESS = 0.2  # appendix A.1: "leaky ReLU with leakiness 0.2 in all layers of both networks"
 HE_GAIN = math.sqrt(2.0)  # He et al. 2015
 
@@ -201,3 +203,28 @@ def fade_reals(images: Tensor, alpha: float) -> Tensor:
         (N, C, H, W).
     """
     return images if alpha >= 1 else torch.lerp(upsample(downsample(images)), images, alpha)
+
+
+def with_labels(latents: Tensor, labels: Tensor | None, label_size: int) -> Tensor:
+    """What a conditional generator begins with: latents and labels side by side.
+
+    Args:
+        latents: (N, latent_size).
+        labels: (N, label_size) one-hot; None for a generator without labels.
+        label_size: What the generator takes; 0: no labels.
+
+    Returns:
+        (N, latent_size + label_size).
+
+    Raises:
+        UserError: Labels are missing, not wanted, or of another shape.
+    """
+    if labels is None:
+        if label_size:
+            raise UserError(f"this generator needs labels: {len(latents)} × {label_size}, one-hot")
+        return latents
+    if not label_size:
+        raise UserError("this generator was built without labels")
+    if labels.shape != (len(latents), label_size):
+        raise UserError(f"labels of {tuple(labels.shape)}: this generator needs {(len(latents), label_size)}, one-hot")
+    return torch.cat([latents, labels.to(latents.dtype)], dim=1)

@@ -22,6 +22,7 @@ from imago.networks.layers import (
     downsample,
     leaky_relu,
     upsample,
+    with_labels,
 )
 from imago.networks.registry import register
 
@@ -141,6 +142,8 @@ class ProgressiveGenerator(_Progressive):
         if latent_size < 1:
             raise UserError(f"latent_size must be at least 1, not {latent_size}")
         self.latent_size = latent_size
+        if label_size < 0:
+            raise UserError(f"label_size must not be negative, not {label_size}")
         self.label_size = label_size
         if label_size:  # not said of generators without labels, so that their files stay as they are
             self.config["label_size"] = label_size
@@ -186,12 +189,8 @@ class ProgressiveGenerator(_Progressive):
         """
         if latents.shape[1] != self.latent_size:
             raise UserError(f"latents have {latents.shape[1]} components, this generator takes {self.latent_size}")
-        given = 0 if labels is None else labels.shape[1]
-        if given != self.label_size:
-            raise UserError(f"labels have {given} components, this generator takes {self.label_size or 'none'}")
         level = self.level_of(self.resolution if resolution is None else resolution)
-        inputs = latents if labels is None else torch.cat([latents, labels.to(latents.dtype)], dim=1)
-        x = below = self.normalize_latents(inputs)
+        x = below = self.normalize_latents(with_labels(latents, labels, self.label_size))
         for block in self.blocks[: level + 1]:
             below, x = x, block(x)  # (N, nf, base · 2^level)
         images = self.to_rgb[level](x)
@@ -266,7 +265,13 @@ class ProgressiveDiscriminator(_Progressive):
         super().__init__(resolution, channels, base, fmap_base, fmap_max, mbstd_group=mbstd_group)
         if mbstd_group < 1:
             raise UserError("mbstd_group must be at least 1")
+        if label_logits < 0 or (output_size is not None and output_size < 1):
+            raise UserError("output_size must be at least 1 and label_logits not negative")
         self.output_size = output_size
+        if output_size is not None:  # as in the generator: said only of networks that have it
+            self.config["output_size"] = output_size
+        if label_logits:
+            self.config["label_logits"] = label_logits
         levels = range(len(self.resolutions))
         self.from_rgb = nn.ModuleList(EqualizedConv2d(channels, self.feature_maps(level), 1) for level in levels)
         outputs = (output_size or 1) + label_logits

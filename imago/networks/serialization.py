@@ -65,7 +65,9 @@ class LoadedGenerator:
             UserError: Latents of another size; labels are missing, or given without need.
         """
         labels = None
-        if self.labels is not None and codes is not None:
+        if codes is not None:
+            if self.labels is None:
+                raise UserError("this generator was trained without labels")
             labels = self.labels.coding.one_hot(codes.to(latents.device))
         images = self.generator(latents, labels, resolution=self.resolution, alpha=self.alpha)
         return self.generator.read_back(images) if read_back else images  # type: ignore[operator]
@@ -131,16 +133,24 @@ def load_generator(path: str | Path, device: str | torch.device = "cpu") -> Load
         if not hasattr(generator, "latent_size"):
             raise UserError(f"{description['network']} is not a generator")
         generator.load_state_dict(tensors)
+        labels = LabelDistribution.from_plain(description["labels"]) if "labels" in description else None
+        wanted = int(generator.label_size)  # type: ignore[arg-type]
+        if wanted != (labels.coding.size if labels else 0):
+            raise UserError(f"it takes labels of {wanted} components, the file describes {_described(labels)}")
         return LoadedGenerator(
             generator.to(device).eval().requires_grad_(False),
             int(description["resolution"]),
             float(description["alpha"]),
             int(description["images_seen"]),
             dict(description["config"]),
-            LabelDistribution.from_plain(description["labels"]) if "labels" in description else None,
+            labels,
         )
     except (RuntimeError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise UserError(f"{path}: the network in it cannot be built: {first_line(error)}") from error
+
+
+def _described(labels: LabelDistribution | None) -> str:
+    return "none" if labels is None else str(labels.coding.size)
 
 
 def read_description(path: str | Path) -> dict[str, Any]:

@@ -92,14 +92,14 @@ def test_pictures_by_label(commands, run, tmp_path):
     arguments = [f"checkpoint={run}", "device=cpu", f"out={tmp_path}", "count=2"]
     result = commands.run("generate", [*arguments, "labels.size=huge", "labels.bright=no"])
     assert result.code == 0, result.err
-    first = tmp_path / "seed0000-00000-brightno-sizehuge.png"
+    first = tmp_path / "seed0000-00000-bright=no-size=huge.png"
     with Image.open(first) as picture:
         assert picture.size == (16, 16)
         assert (picture.text["Size"], picture.text["Bright"]) == ("huge", "no")
     assert commands.run("generate", [*arguments, "labels.size=huge"]).code == 0
     # what is not said is as in the training images: the huge ones are dark
-    assert (tmp_path / "seed0000-00000-sizehuge.png").read_bytes() != b""
-    with Image.open(tmp_path / "seed0000-00001-sizehuge.png") as picture:
+    assert (tmp_path / "seed0000-00000-size=huge.png").read_bytes() != b""
+    with Image.open(tmp_path / "seed0000-00001-size=huge.png") as picture:
         assert picture.text["Bright"] == "no"
     for override, message in (
         ("labels.sise=huge", "did you mean size?"),

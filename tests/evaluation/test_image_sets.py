@@ -95,19 +95,19 @@ def test_a_resolution_that_does_not_fit(generator):
 
 
 def test_a_generator_that_has_diverged():
-    broken = GeneratedImages(lambda latents: torch.full((len(latents), 3, 4, 4), torch.nan), 8, 4)
+    broken = GeneratedImages(lambda latents, codes: torch.full((len(latents), 3, 4, 4), torch.nan), 8, 4)
     with pytest.raises(UserError, match="not finite"):
         broken.images(0, 2)
 
 
 def test_pooled_generators_take_turns():
     def constant(value):
-        return GeneratedImages(lambda latents: torch.full((len(latents), 1, 4, 4), value), 8, 4)
+        return GeneratedImages(lambda latents, codes: torch.full((len(latents), 1, 4, 4), value), 8, 4)
 
     pool = PooledImages([constant(-1.0), constant(0.0), constant(1.0)])
     assert pool.images(0, 7)[:, 0, 0, 0].tolist() == [0, 128, 255, 0, 128, 255, 0]
     assert pool.images(4, 2)[:, 0, 0, 0].tolist() == [128, 255]
-    images = GeneratedImages(lambda z: z.reshape(-1, 1, 2, 4), 8, 2, seed=5)
+    images = GeneratedImages(lambda z, codes: z.reshape(-1, 1, 2, 4), 8, 2, seed=5)
     numbered = PooledImages([images, images])
     assert torch.equal(numbered.images(0, 6)[0::2], images.images(0, 3))
     assert torch.equal(numbered.images(3, 3)[1:2], images.images(2, 1))

@@ -271,7 +271,7 @@ def test_generator_refuses_what_it_cannot_do():
     G = generator()
     with pytest.raises(UserError, match="latents have 5 components, this generator takes 6"):
         G(latents(size=5))
-    with pytest.raises(UserError, match="labels have 1 components, this generator takes none"):
+    with pytest.raises(UserError, match="was built without labels"):
         G(latents(), labels=torch.zeros(4, 1))
     with pytest.raises(UserError, match="no resolution 64; it has 4, 8, 16, 32"):
         G(latents(), resolution=64)
