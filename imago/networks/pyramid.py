@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from imago.errors import UserError
 from imago.networks.batch_norm import NORMALIZATIONS, Normalization, normalization, normalized
-from imago.networks.layers import at_least_float32
+from imago.networks.layers import at_least_float32, with_labels
 from imago.networks.progressive import resolution_levels
 
 Activation: TypeAlias = Literal["relu", "leaky_relu", "selu"]
@@ -208,10 +208,7 @@ class PyramidGenerator(nn.Module):
             raise UserError(f"this network makes images of {self.resolution} only, not {resolution}")
         if latents.shape[1] != self.latent_size:
             raise UserError(f"latents have {latents.shape[1]} components, this generator takes {self.latent_size}")
-        given = 0 if labels is None else labels.shape[1]
-        if given != self.label_size:
-            raise UserError(f"labels have {given} components, this generator takes {self.label_size or 'none'}")
-        x = latents if labels is None else torch.cat([latents, labels.to(latents.dtype)], dim=1)
+        x = with_labels(latents, labels, self.label_size)
         for layer in self.layers:
             x = layer(x, group_size)  # (N, widths[i], base · 2^i)
         return torch.tanh(self.to_image(x))

@@ -174,7 +174,7 @@ def test_inputs_that_do_not_fit():
     G, D = DCGANGenerator(resolution=16, filters=2, label_size=3), DCGANDiscriminator(resolution=16, filters=2)
     with pytest.raises(UserError, match="latents have 7 components"):
         G(torch.randn(2, 7))
-    with pytest.raises(UserError, match="labels have 0 components, this generator takes 3"):
+    with pytest.raises(UserError, match="this generator needs labels: 2 × 3, one-hot"):
         G(torch.randn(2, 100))
     with pytest.raises(UserError, match="images of 16 only, not 8"):
         G(torch.randn(2, 100), torch.zeros(2, 3), resolution=8)
