@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 import torch
 
-from imago.distributed import average_over_processes
 from imago.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,8 +20,8 @@ class GeneratorEMA(pl.Callback):
     decay per step, 0.999 in the paper, means a half-life of 693 steps whatever their size; 0 keeps no average at all.
     Blocks that have not been reached yet are equal in both networks and left alone.
 
-    The running statistics of batch normalisation are averaged likewise, after their mean over all processes: those of
-    the generator lag behind its weights by a few steps and belong to those weights, not to their average.
+    The running statistics of batch normalisation are averaged likewise: those of the generator belong to its newest
+    weights, not to their average.
 
     Args:
         half_life: Images after which a weight's old value counts half.
@@ -60,9 +59,6 @@ class GeneratorEMA(pl.Callback):
         decay = self.decay_for(module.images_seen - module.step_started_at, module.images_seen)
         average: list[torch.Tensor] = [*module.active_parameters(module.generator_ema)]
         torch._foreach_lerp_(average, [*module.active_parameters(module.generator)], 1 - decay)
-        statistics = [buffer for buffer in module.generator.buffers() if buffer.is_floating_point()]
-        if statistics:
-            average_over_processes(statistics)
         for old, new in zip(module.generator_ema.buffers(), module.generator.buffers(), strict=True):
             if old.is_floating_point():
                 old.lerp_(new, 1 - decay)

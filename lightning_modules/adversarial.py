@@ -17,6 +17,7 @@ from imago.growth import GrowthSchedule, GrowthStage, split_batch
 from imago.labels import LabelDistribution
 from imago.latents import draw_latents
 from imago.losses import AdversarialLoss, LossTerms
+from imago.networks.batch_norm import update_running_statistics
 from imago.networks.layers import fade_reals
 from lightning_modules.observed_discriminator import ObservedDiscriminator
 
@@ -214,6 +215,7 @@ class AdversarialModule(pl.LightningModule):
             for i, (images, codes) in enumerate(zip(batch["images"], labels, strict=True)):
                 self._discriminator_step(images, codes, self.images_seen + i * size)
             self._generator_step(batch["images"][-1])
+        update_running_statistics([self.generator, self.discriminator])
         self.images_seen += self.n_critic * size
         # Of steps rather than updates: one network may fail for ever beside another that does not.
         self.skipped_in_a_row = 0 if self.skipped_updates == skipped_before else self.skipped_in_a_row + 1

@@ -98,18 +98,22 @@ def test_inactive_blocks_are_left_alone(resolution, alpha):
     assert changed == {name for name in state if name.startswith(tuple(layers))}
 
 
-def test_buffers_are_copied():
+def test_running_statistics_are_averaged_and_counters_copied():
+    """They belong to the weights of their moment, so they follow them at the same rate."""
+
     class Normalised(nn.Module):
         def __init__(self, value):
             super().__init__()
             self.weight = nn.Parameter(torch.zeros(2))
             self.register_buffer("running_mean", torch.full((2,), value))
+            self.register_buffer("num_batches_tracked", torch.tensor(int(value)))
 
     module = Stub()
     module.generator, module.generator_ema = Normalised(3.0), Normalised(1.0)
     module.active_parameters = lambda network: list(network.parameters())
-    module.step(GeneratorEMA(half_life=1e9), 1)
-    assert (module.generator_ema.running_mean == 3).all()
+    module.step(GeneratorEMA(half_life=10), 10)
+    assert (module.generator_ema.running_mean == 2).all()
+    assert module.generator_ema.num_batches_tracked == 3
 
 
 def test_no_graph_is_kept():

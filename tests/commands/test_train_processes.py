@@ -143,3 +143,52 @@ def test_weights_are_recorded(train, tmp_path):  # what the comparison of ranks 
     accident = functools.partial(record_weights, str(tmp_path))
     assert train(tmp_path / "run", "total_images=16", accident=accident).code == 0
     assert differences(torch.load(tmp_path / "rank0.ckpt", weights_only=True), state_of(tmp_path / "run")) == []
+
+
+PYRAMID = (
+    "model=hdcgan",
+    "model.filters=2",
+    "model.latent_size=6",
+    "model.noise_decay_images=200",
+    "loss=lsgan",
+    "growth=fixed",
+    "growth.batch_size=8",
+    "resolution=16",
+    "callbacks.showcase=null",
+    "callbacks.sample_grid=null",
+    "callbacks.snapshot.every_images=80",
+    "trainer.accelerator=cpu",
+    "data=packed",
+    "total_images=80",
+)
+
+
+def pyramid(run_dir: Path, data: Path, *overrides: str) -> Finished:
+    arguments = [*PYRAMID, f"data.path={data}", f"run_dir={run_dir}", *overrides]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    words = [sys.executable, "train.py", *arguments]
+    result = subprocess.run(
+        words, cwd=REPOSITORY, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240
+    )
+    return Finished(result.returncode, result.stdout, result.stderr)
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+def test_batch_statistics_over_groups_do_not_depend_on_the_number_of_processes(blobs, tmp_path):
+    """Noise and LSGAN's memory neither; statistics of a process's share do."""
+    groups = ("model.batch_norm_group=4", DOUBLE)
+    for name, overrides in (("one", groups), ("two", (*groups, TWO)), ("share", (DOUBLE, TWO)), ("all", (DOUBLE,))):
+        result = pyramid(tmp_path / name, blobs, *overrides)
+        assert result.code == 0, result.err
+    one, two, share, whole = (state_of(tmp_path / name) for name in ("one", "two", "share", "all"))
+    assert largest_difference(one, two) < 1e-10
+    assert largest_difference(share, whole) > 1e-6
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+def test_sync_batch_norm_wants_gpus(blobs, tmp_path):
+    result = pyramid(tmp_path, blobs, "model.sync_batch_norm=true", TWO)
+    assert result.code != 0
+    assert "SyncBatchNorm works on GPUs only" in result.err
