@@ -14,6 +14,30 @@ from imago.errors import UserError
 _SMOOTHED = 25  # rows of a running mean
 
 
+def figure_of_run(what: str, run_dir: Path, out: Path) -> Path:
+    """Draws a figure of a run.
+
+    Args:
+        what: "errors" or "activations".
+        run_dir: The run.
+        out: The folder to write to.
+
+    Returns:
+        The picture.
+
+    Raises:
+        UserError: The run has not written the table that it is drawn from.
+    """
+    table, plot = {
+        "errors": (run_dir / "metrics.csv", plot_errors),
+        "activations": (run_dir / "activations.csv", plot_activations),
+    }[what]
+    if not table.exists():
+        how = "; train with callbacks=activations" if what == "activations" else ""
+        raise UserError(f"what={what}: there is no {table}{how}")
+    return plot(table, out / f"{what}.png")
+
+
 def plot_errors(table: Path, out: Path) -> Path:
     """The error of the discriminator above that of the generator (Curtó et al. 2020, figure 8), with running means.
 

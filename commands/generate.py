@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch.nn.functional import avg_pool2d
 
 from commands.checkpoints import run_of
 from commands.devices import find_device
-from commands.figures import plot_activations, plot_errors
+from commands.figures import figure_of_run
 from commands.generate_dataset import generate_dataset
 from commands.picture_labels import PictureLabels
 from conf.generate_schema import GenerateConfig
@@ -114,8 +114,8 @@ def generate(cfg: GenerateConfig) -> list[Path]:
         "grid": _grid,
         "interpolation": _interpolation,
         "dataset": generate_dataset,
-        "errors": _errors,
-        "activations": _activations,
+        "errors": _figure,
+        "activations": _figure,
     }[cfg.what]
     try:
         if cfg.what != "dataset":
@@ -169,21 +169,9 @@ def _grid(job: Job) -> list[Path]:
     return [path]
 
 
-def _errors(job: Job) -> list[Path]:
-    return _figure(job, "metrics.csv", "errors.png", plot_errors)
-
-
-def _activations(job: Job) -> list[Path]:
-    return _figure(job, "activations.csv", "activations.png", plot_activations)
-
-
-def _figure(job: Job, table: str, name: str, plot: Callable[[Path, Path], Path]) -> list[Path]:
-    """A picture of a table that the run has written."""
-    path = run_of(Path(job.cfg.checkpoint).expanduser()) / table
-    if not path.exists():
-        how = "; train with callbacks=activations" if table == "activations.csv" else ""
-        raise UserError(f"what={job.cfg.what}: there is no {path}{how}")
-    written = plot(path, job.out / name)
+def _figure(job: Job) -> list[Path]:
+    run = run_of(Path(job.cfg.checkpoint).expanduser())
+    written = figure_of_run(job.cfg.what, run, job.out)
     print(f"wrote {written}")
     return [written]
 
