@@ -90,7 +90,7 @@ def test_path_of_packed_data_that_is_not(train, tmp_path):
         ("model.latent_sise=3", "unknown key 'model.latent_sise'; did you mean latent_size?"),
         ("+model.latent_sise=3", "unknown key 'model.latent_sise'; did you mean latent_size?"),
         ("modl=pggan", "did you mean"),
-        ("loss=wgan", "Could not find 'loss/wgan' Available options in 'loss': "),
+        ("loss=wgn", "Could not find 'loss/wgn' Available options in 'loss': "),
         ("seed=abc", "seed: Value 'abc' of type 'str' could not be converted to Integer"),
         ("resolution=24", "resolution 24 is not the start resolution 4 times a power of two"),
         ("resolution=-16", "resolution -16 is not the start resolution 4 times a power of two"),
