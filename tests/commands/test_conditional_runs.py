@@ -66,51 +66,7 @@ def test_killed_and_resumed(commands, run, labelled, tmp_path):
     assert killed.code == -signal.SIGKILL
     assert commands.run("train", arguments).code == 0
     assert differences(state_of(tmp_path), state_of(run)) == []
-    for table in ("activations.csv",):
-        assert (tmp_path / table).read_bytes() == (run / table).read_bytes()
-
-
-def test_other_labels_are_another_run(commands, run, labelled):
-    result = commands.run("train", [*SMALL, f"data.path={labelled}", f"run_dir={run}", "data.labels=[size]"])
-    assert "data.labels" in result.error
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("data.labels=[hat]", "labelled has no labels 'hat'; it has size, bright"),
-        ("data.labels=[size,size]", "give each column once"),
-    ],
-)
-def test_labels_that_the_data_does_not_have(commands, labelled, tmp_path, override, message):
-    result = commands.run("train", [*SMALL, f"data.path={labelled}", f"run_dir={tmp_path / 'run'}", override])
-    assert message in result.error
-    assert not (tmp_path / "run").exists()
-
-
-def test_pictures_by_label(commands, run, tmp_path):
-    arguments = [f"checkpoint={run}", "device=cpu", f"out={tmp_path}", "count=2"]
-    result = commands.run("generate", [*arguments, "labels.size=huge", "labels.bright=no"])
-    assert result.code == 0, result.err
-    first = tmp_path / "seed0000-00000-bright=no-size=huge.png"
-    with Image.open(first) as picture:
-        assert picture.size == (16, 16)
-        assert (picture.text["Size"], picture.text["Bright"]) == ("huge", "no")
-    assert commands.run("generate", [*arguments, "labels.size=huge"]).code == 0
-    # what is not said is as in the training images: the huge ones are dark
-    assert (tmp_path / "seed0000-00000-size=huge.png").read_bytes() != b""
-    with Image.open(tmp_path / "seed0000-00001-size=huge.png") as picture:
-        assert picture.text["Bright"] == "no"
-    for override, message in (
-        ("labels.sise=huge", "did you mean size?"),
-        ("labels.size=tiny", "must be one of huge, large, small"),
-    ):
-        assert message in commands.run("generate", [*arguments, override]).error
-
-
-def test_an_unconditional_generator_takes_no_labels(commands, finished_run):
-    result = commands.run("generate", [f"checkpoint={finished_run}", "labels.size=huge", "device=cpu"])
-    assert "was trained without labels" in result.error
+    assert (tmp_path / "activations.csv").read_bytes() == (run / "activations.csv").read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +92,6 @@ def test_a_synthetic_data_set(commands, run, synthetic, labelled, tmp_path):
     arguments = [f"checkpoint={run}", "what=dataset", "count=21", f"out={again}", "device=cpu", "batch_size=8"]
     assert commands.run("generate", arguments).code == 0
     assert PackedDataset(again).checksum == dataset.checksum
-    picture = tmp_path / "one"
-    assert commands.run("generate", [f"checkpoint={run}", "pictures=[5]", f"out={picture}", "device=cpu"]).code == 0
 
 
 def test_filters(commands, run, labelled, tmp_path):
