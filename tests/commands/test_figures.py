@@ -23,5 +23,5 @@ def test_tables_without_rows(tmp_path):
 
 
 def test_a_run_without_the_table(tmp_path):
-    with pytest.raises(UserError, match="there is no .*activations.csv; train with callbacks=activations"):
+    with pytest.raises(UserError, match=r"there is no .*activations.csv; train with callbacks=activations"):
         figure_of_run("activations", tmp_path, tmp_path)
