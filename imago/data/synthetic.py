@@ -5,7 +5,7 @@ in which a detector finds a face.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from imago.data.sources.source import Item
 from imago.errors import UserError
 
 _MOST_COMPARED = 2000  # training images whose nearest neighbours set the threshold
+_COMPARED_TOGETHER = 100  # of them: 300 MB at 1024²
 
 Pictures = Callable[[Sequence[int]], Tensor]  # numbers to uint8 (n, C, H, W)
 Keep = Callable[[Tensor], NDArray[np.bool_]]  # uint8 (n, C, H, W) to whether each is kept
@@ -119,47 +120,40 @@ def faces_only() -> Filter:
     return Filter("without a face", keep)
 
 
-def no_copies(dataset: PackedDataset, resolution: int, closest: float, mirror: bool, batch_size: int = 512) -> Filter:
+def no_copies(dataset: PackedDataset, resolution: int, closest: float, mirror: bool) -> Filter:
     """Leaves out pictures that are nearer to a training image than the nearest training images are to each other.
 
-    Distances are of pixels, of whole images. The threshold is the `closest` quantile of the distances of (at most
-    2,000) training images to their nearest other one, or the smallest one that is not 0 if that is larger: data sets
-    hold images twice.
+    Distances are of pixels, of whole images, at 32² where the pictures are larger (:class:`NearestPixels`). The
+    threshold is the `closest` quantile of the distances of (at most 2,000) training images to their nearest other one,
+    or the smallest one that is not 0 if that is larger: data sets hold images twice.
 
     Args:
         dataset: The training images.
-        resolution: At which they are compared.
+        resolution: Height of the pictures.
         closest: Share in (0, 1).
         mirror: Whether mirror images count.
-        batch_size: Training images at a time.
 
     Raises:
-        UserError: A share out of range, too few images.
+        UserError: A share out of range, too few images, or none of this height.
     """
-    from imago.metrics.nearest_images import PixelDistance, nearest_images
+    from imago.data.nearest_pixels import NearestPixels
 
     if not 0 < closest < 1:
         raise UserError(f"dataset.closest is a share: it must lie in (0, 1), not be {closest}")
     if len(dataset) < 3:
         raise UserError(f"dataset.closest: {dataset.name} has only {len(dataset)} images to compare with")
-
-    def reals() -> Iterator[tuple[int, Tensor]]:
-        for first in range(0, len(dataset), batch_size):
-            indices = np.arange(first, min(first + batch_size, len(dataset)))
-            yield first, torch.from_numpy(dataset.images(indices, resolution))
-
+    training = NearestPixels(dataset, resolution, mirror)
     order = randomness.permutation(0, "synthetic/threshold", 0, len(dataset))[:_MOST_COMPARED]
-    queries = torch.from_numpy(dataset.images(order, resolution))
     # The nearest image of a training image is itself.
-    nearest = nearest_images(queries, reals(), PixelDistance(), 2, 1.0, mirror).distances[:, 1]
-    apart = nearest[nearest > 0]
-    if len(apart) == 0:
+    parts = np.array_split(order, -(-len(order) // _COMPARED_TOGETHER))
+    apart = [training.distances(torch.from_numpy(dataset.images(part, resolution)), 2)[:, 1] for part in parts]
+    nearest = np.concatenate(apart)
+    if not (nearest > 0).any():
         raise UserError(f"dataset.closest: all images of {dataset.name} are there twice")
-    threshold = max(float(torch.quantile(nearest, closest)), float(apart.min()))
+    threshold = max(float(np.quantile(nearest, closest)), float(nearest[nearest > 0].min()))
 
     def keep(images: Tensor) -> NDArray[np.bool_]:
-        found = nearest_images(images, reals(), PixelDistance(), 1, 1.0, mirror).distances[:, 0]
-        return (found > threshold).numpy()
+        return np.asarray(training.distances(images)[:, 0] > threshold)
 
     return Filter("too near to a training image", keep)
 
