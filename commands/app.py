@@ -24,7 +24,18 @@ from imago.errors import UserError
 
 _SHOW_TRACEBACKS = "IMAGO_TRACEBACKS"
 _PATH_KEYS = frozenset(
-    {"run_dir", "checkpoint", "out", "held_out", "weights", "vgg16_weights", "digits", "cache", "hydra.sweep.dir"}
+    {
+        "run_dir",
+        "checkpoint",
+        "out",
+        "held_out",
+        "weights",
+        "vgg16_weights",
+        "digits",
+        "cache",
+        "dataset.data",
+        "hydra.sweep.dir",
+    }
 ) | {
     f"{group}.{key}"
     for group in ("data", "source")

@@ -150,8 +150,12 @@ class PackedDataModule(pl.LightningDataModule):
         include_synthetic: str | Sequence[str] | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(include_synthetic, bool):
-            raise UserError("data.include_synthetic: give the folder of a pack, or a list of them")
+        synthetic = [include_synthetic] if isinstance(include_synthetic, str) else include_synthetic or []
+        if not isinstance(synthetic, list | tuple) or not all(path and isinstance(path, str) for path in synthetic):
+            raise UserError(
+                f"data.include_synthetic={include_synthetic}: give the folder of a pack, or several, [a,b]; "
+                "true and false are for data=curto"
+            )
         if workers < 0 or threads < 0 or prefetch < 1:
             given = f"{workers}, {threads}, {prefetch}"
             raise UserError(
@@ -168,7 +172,7 @@ class PackedDataModule(pl.LightningDataModule):
         self.prefetch = prefetch
         self.verify = verify
         self.labels = list(labels) if labels else None
-        self.synthetic = [include_synthetic] if isinstance(include_synthetic, str) else list(include_synthetic or [])
+        self.synthetic = list(synthetic)
         self.expected_checksum: str | None = None  # of a run that goes on
         self.dataset: PackedDataset | JoinedDataset | None = None  # what is trained on
         self.real: PackedDataset | None = None  # the same without synthetic images
@@ -180,6 +184,7 @@ class PackedDataModule(pl.LightningDataModule):
         Raises:
             UserError: The data are not there.
         """
+        self._synthetic_packs()
 
     def open_dataset(self) -> PackedDataset:
         """The packed data set, made on first use."""
@@ -215,7 +220,10 @@ class PackedDataModule(pl.LightningDataModule):
         self.real = self.open_dataset()
         if not self.synthetic:
             return self.real
-        return JoinedDataset([self.real, *(PackedDataset(Path(path).expanduser()) for path in self.synthetic)])
+        return JoinedDataset([self.real, *self._synthetic_packs()])
+
+    def _synthetic_packs(self) -> list[PackedDataset]:
+        return [PackedDataset(Path(path).expanduser()) for path in self.synthetic]
 
     def label_distribution(self) -> LabelDistribution | None:
         """The chosen labels of the data set, which is opened, or made, on first use; None where none are chosen.

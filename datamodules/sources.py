@@ -14,7 +14,7 @@ from imago.data.pack_format import is_packed
 from imago.data.packed import PackedDataset
 from imago.data.packing import cached_pack, default_cache
 from imago.data.scoring import keep_best, score
-from imago.data.sources.build import build_source
+from imago.data.sources.build import build_source, find_reader
 from imago.data.sources.drawn import DrawnPortraits
 from imago.data.sources.recipes import ALL_IMAGES, CELEBA_HQ_LIKE
 from imago.data.sources.source import Source
@@ -60,6 +60,7 @@ class PreparingDataModule(PackedDataModule, ABC):
         """What to pack."""
 
     def check(self) -> None:
+        super().check()
         self.source()
 
     def open_dataset(self) -> PackedDataset:
@@ -122,7 +123,9 @@ class SourceDataModule(PreparingDataModule):
     ) -> None:
         ours = set(_parameters(PackedDataModule)) | set(_parameters(PreparingDataModule))
         # Of Curtó's own synthetic faces it says whether to take them, elsewhere it names packs.
-        of_reader = {"include_synthetic"} if isinstance(options.get("include_synthetic"), bool) else set()
+        if options.get("include_synthetic") is False:
+            del options["include_synthetic"]
+        of_reader = {"include_synthetic"} if options.get("include_synthetic") is True else set()
         super().__init__(**{name: value for name, value in options.items() if name in ours - of_reader})
         if root is not None and path is not None:
             raise UserError(f"data.root={root} and data.path={path} say the same: give one of them")
@@ -141,10 +144,27 @@ class SourceDataModule(PreparingDataModule):
         return is_packed(Path(self.root).expanduser())
 
     def check(self) -> None:
+        PackedDataModule.check(self)
+        if self.reader_options.get("include_synthetic"):
+            self._check_own_synthetic()
         if not self.is_packed:
             self._all()
         elif self.keep is not None or self.keep_best is not None:
             raise UserError(f"data.keep and data.keep_best do not act on {self.root}, which is packed already")
+
+    def _check_own_synthetic(self) -> None:
+        """Refuses ``include_synthetic=true`` where no reader acts on it."""
+        if self.is_packed:
+            raise UserError(
+                f"data.include_synthetic=true does not act on {self.root}, which is packed already; give the folder of "
+                "a synthetic pack"
+            )
+        if "include_synthetic" not in inspect.signature(find_reader(self.reader)).parameters:
+            name = self.reader.rpartition(".")[2]
+            raise UserError(
+                f"data.include_synthetic=true: {name} reads no synthetic images of its own, as data=curto does; give "
+                "the folder of a synthetic pack"
+            )
 
     def _all(self) -> Source:
         """The source before the best are chosen."""

@@ -99,3 +99,35 @@ def test_sources_travel_to_worker_processes(photos: Path):
     source = build_source(FOLDER, {"root": str(photos)})
     copy = pickle.loads(pickle.dumps(source))
     np.testing.assert_array_equal(copy.read(2).image, source.read(2).image)
+
+
+def test_synthetic_packs_are_added_to_any_source(photos: Path, tmp_path: Path):
+    made = pack(FolderSource(photos), tmp_path / "made", resolution=8)
+    for given, count in ((str(made.path), 12), ([str(made.path), str(made.path)], 18), (None, 6), (False, 6)):
+        data = module(tmp_path, root=str(photos), include_synthetic=given)
+        data.check()
+        data.prepare_data()
+        assert data.dataset is not None
+        assert data.real is not None
+        assert (len(data.dataset), len(data.real)) == (count, 6)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (True, "FolderSource reads no synthetic images of its own"),
+        (7, "include_synthetic=7: give the folder of a pack"),
+        ([True], "give the folder of a pack"),
+        ("nowhere", "nowhere: no such folder"),
+        ([""], "give the folder of a pack"),
+    ],
+)
+def test_synthetic_images_that_are_not_there(photos: Path, tmp_path: Path, given, message):
+    with pytest.raises(UserError, match=message):
+        module(tmp_path, root=str(photos), include_synthetic=given).check()
+
+
+def test_a_pack_has_no_synthetic_images_of_its_own(photos: Path, tmp_path: Path):
+    packed = pack(FolderSource(photos), tmp_path / "packed", resolution=8)
+    with pytest.raises(UserError, match="include_synthetic=true does not act on .* packed already"):
+        module(tmp_path, path=str(packed.path), include_synthetic=True).check()

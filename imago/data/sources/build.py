@@ -22,11 +22,7 @@ def build_source(reader: str, options: Mapping[str, Any], channels: int = 3, kee
     Raises:
         UserError: The data are not there, an option is wrong, or there is no such reader.
     """
-    module, _, name = reader.rpartition(".")
-    try:
-        make: Callable[..., Source] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"reader={reader}: cannot be imported ({first_line(error)})") from error
+    make = find_reader(reader)
     parameters = inspect.signature(make).parameters
     given = dict(options)
     if "channels" in parameters:
@@ -35,3 +31,17 @@ def build_source(reader: str, options: Mapping[str, Any], channels: int = 3, kee
         given.pop("root", None)
     source = make(**given)
     return source if keep is None else keep_listed(source, keep)
+
+
+def find_reader(reader: str) -> Callable[..., Source]:
+    """The class or function that "package.module.Class" names.
+
+    Raises:
+        UserError: There is none.
+    """
+    module, _, name = reader.rpartition(".")
+    try:
+        make: Callable[..., Source] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"reader={reader}: cannot be imported ({first_line(error)})") from error
+    return make
