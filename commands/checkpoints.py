@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imago.errors import UserError
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from imago.data.pack_format import is_packed
+from imago.data.packed import PackedDataset
+from imago.errors import UserError, first_line
 from imago.networks.serialization import find_generator, read_description
 
 
@@ -65,3 +71,44 @@ def run_of(path: Path) -> Path:
     """The run directory that a checkpoint belongs to, or the folder that it lies in."""
     folder = path if path.is_dir() else path.parent
     return folder.parent if folder.name in ("checkpoints", "generators") else folder
+
+
+def data_of_run(checkpoint: Path) -> dict[str, Any]:
+    """What a run's config.yaml says of its data, as plain containers; nothing where there is no such file or key.
+
+    Only to be read: the file may come from anywhere.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    config = run_of(checkpoint) / "config.yaml"
+    if not config.exists():
+        return {}
+    try:
+        options: Any = OmegaConf.to_container(OmegaConf.load(config))
+        data = options.get("data") or {}
+        return {str(key): value for key, value in data.items()}
+    except (OSError, ValueError, AttributeError, YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{config}: cannot be read ({first_line(error)})") from error
+
+
+def images_in_epoch(checkpoint: Path) -> int | None:
+    """How many images a run trained on, synthetic ones included; None where that cannot be told.
+
+    It can where its data are drawn portraits, or packs that are still there.
+
+    Raises:
+        UserError: The run's config.yaml is damaged.
+    """
+    data = data_of_run(checkpoint)
+    synthetic = data.get("include_synthetic")
+    more = [synthetic] if isinstance(synthetic, str) else synthetic
+    places = [data.get("path") or data.get("root"), *(more if isinstance(more, list) else [])]
+    count = 0
+    if places[0] is None and str(data.get("_target_", "")).endswith(".DrawnPortraitsDataModule"):
+        count = int(data["count"])
+        places = places[1:]
+    packs = [Path(str(place)).expanduser() for place in places]
+    if not all(is_packed(pack) for pack in packs):
+        return None
+    return count + sum(len(PackedDataset(pack)) for pack in packs) or None

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from commands.checkpoints import Checkpoint, find_checkpoints, run_of
+from commands.checkpoints import Checkpoint, find_checkpoints, images_in_epoch, run_of
 from conf.evaluate_schema import EvaluateConfig
 from conf.source_schemas import ONLY_TO_PREPARE, SOURCES
 from datamodules.packed import PackedDataModule
@@ -168,13 +168,16 @@ class EvaluationJob:
 
     @property
     def epoch(self) -> int | None:
-        """Real images in an epoch, where curves are to count epochs.
+        """Images in an epoch, where curves are to count epochs: those that the run trained on, else the real images.
 
         Raises:
-            UserError: There are no real images.
+            UserError: There are no real images either.
         """
         if not self.cfg.epochs:
             return None
+        trained_on = images_in_epoch(self.checkpoints[-1].path)
+        if trained_on is not None:
+            return trained_on
         if self.dataset is None:
             raise UserError("epochs=true: there are no real images to count; give data.path=…")
         return len(self.dataset)

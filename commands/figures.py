@@ -14,13 +14,14 @@ from imago.errors import UserError
 _SMOOTHED = 25  # rows of a running mean
 
 
-def figure_of_run(what: str, run_dir: Path, out: Path) -> Path:
+def figure_of_run(what: str, run_dir: Path, out: Path, epoch: int | None = None) -> Path:
     """Draws a figure of a run.
 
     Args:
         what: "errors" or "activations".
         run_dir: The run.
         out: The folder to write to.
+        epoch: Images in an epoch, for "errors".
 
     Returns:
         The picture.
@@ -28,22 +29,21 @@ def figure_of_run(what: str, run_dir: Path, out: Path) -> Path:
     Raises:
         UserError: The run has not written the table that it is drawn from.
     """
-    table, plot = {
-        "errors": (run_dir / "metrics.csv", plot_errors),
-        "activations": (run_dir / "activations.csv", plot_activations),
-    }[what]
+    table = run_dir / {"errors": "metrics.csv", "activations": "activations.csv"}[what]
     if not table.exists():
         how = "; train with callbacks=activations" if what == "activations" else ""
         raise UserError(f"what={what}: there is no {table}{how}")
-    return plot(table, out / f"{what}.png")
+    path = out / f"{what}.png"
+    return plot_errors(table, path, epoch) if what == "errors" else plot_activations(table, path)
 
 
-def plot_errors(table: Path, out: Path) -> Path:
+def plot_errors(table: Path, out: Path, epoch: int | None = None) -> Path:
     """The error of the discriminator above that of the generator (Curtó et al. 2020, figure 8), with running means.
 
     Args:
         table: metrics.csv.
         out: The PNG to write.
+        epoch: Images in an epoch: a second axis, on top, then counts epochs.
 
     Raises:
         UserError: The table holds no losses.
@@ -60,6 +60,10 @@ def plot_errors(table: Path, out: Path) -> Path:
         axis.set_title(f"Error in {network}", fontsize=10, loc="left")
         axis.grid(alpha=0.2)
     axes[-1, 0].set_xlabel("real images seen by the discriminator (thousands)")
+    if epoch is not None:
+        scale = 1000 / epoch
+        top = axes[0, 0].secondary_xaxis("top", functions=(lambda k: k * scale, lambda epochs: epochs / scale))
+        top.set_xlabel(f"epochs of {epoch:,} images")
     return _save(figure, out)
 
 

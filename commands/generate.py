@@ -15,7 +15,7 @@ from omegaconf.errors import MissingMandatoryValue
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from commands.checkpoints import run_of
+from commands.checkpoints import images_in_epoch, run_of
 from commands.devices import find_device
 from commands.figures import figure_of_run
 from commands.generate_dataset import generate_dataset
@@ -170,8 +170,9 @@ def _grid(job: Job) -> list[Path]:
 
 
 def _figure(job: Job) -> list[Path]:
-    run = run_of(Path(job.cfg.checkpoint).expanduser())
-    written = figure_of_run(job.cfg.what, run, job.out)
+    checkpoint = Path(job.cfg.checkpoint).expanduser()
+    epoch = job.cfg.epoch or (images_in_epoch(checkpoint) if job.cfg.what == "errors" else None)
+    written = figure_of_run(job.cfg.what, run_of(checkpoint), job.out, epoch)
     print(f"wrote {written}")
     return [written]
 
@@ -311,7 +312,7 @@ def _check(cfg: GenerateConfig) -> None:
     for name, value, valid in choices:
         if value not in valid:
             raise UserError(f"{name}={value} is unknown; choose one of {', '.join(valid)}")
-    for name in ("count", "batch_size", "columns", "rows", "fps", "scale"):
+    for name in ("count", "batch_size", "columns", "rows", "fps", "scale", "epoch"):
         value = getattr(cfg, name)
         if value is not None and value < 1:
             raise UserError(f"{name} must be at least 1, not {value}")

@@ -29,7 +29,8 @@ class EvaluateConfig:
     # default evaluation/<images seen>-<metrics>-<hash of the settings>.json in the run that the checkpoint belongs to.
     out: str | None = None
 
-    # Of several generators: plot over epochs of the real images rather than thousands of images.
+    # Of several generators: plot over epochs rather than thousands of images; of all that the run trained on, where
+    # these are packed or drawn, else of the real images.
     epochs: bool = False
 
     # Of several generators: affine draws a straight line through each curve and prints it.

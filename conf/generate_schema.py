@@ -86,6 +86,10 @@ class GenerateConfig:
     # Repeat every pixel this many times in both directions, to look at small pictures.
     scale: int = 1
 
+    # Of what=errors: images in an epoch, for an axis of epochs. By default those that the run trained on, where these
+    # are packed or drawn.
+    epoch: int | None = None
+
     # Write seed, number, checkpoint and settings into each picture (PNG text, EXIF elsewhere).
     metadata: bool = True
 

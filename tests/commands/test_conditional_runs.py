@@ -92,6 +92,36 @@ def test_a_synthetic_data_set(commands, run, synthetic, labelled, tmp_path):
     arguments = [f"checkpoint={run}", "what=dataset", "count=21", f"out={again}", "device=cpu", "batch_size=8"]
     assert commands.run("generate", arguments).code == 0
     assert PackedDataset(again).checksum == dataset.checksum
+    assert (again / "provenance.json").read_bytes() == (synthetic / "provenance.json").read_bytes()
+    assert origin["training data"] == {"name": "labelled", "checksum": PackedDataset(labelled).checksum}
+
+
+def test_a_synthetic_data_set_that_is_there(commands, run, synthetic, tmp_path):
+    arguments = [f"checkpoint={run}", "what=dataset", f"out={synthetic}", "device=cpu", "batch_size=8"]
+    before = (synthetic / "dataset.json").stat().st_mtime_ns
+    result = commands.run("generate", [*arguments, "count=21"])
+    assert (result.code, (synthetic / "dataset.json").stat().st_mtime_ns) == (0, before), result.err
+    assert "holds this data set already" in result.out
+    for other in (["count=20"], ["count=21", "labels.size=huge"]):
+        assert "already holds pictures made otherwise" in commands.run("generate", [*arguments, *other]).error
+    (tmp_path / "notes.txt").touch()
+    arguments[2] = f"out={tmp_path}"
+    assert "is not a packed data set" in commands.run("generate", arguments).error
+
+
+def test_killed_while_packing(commands, run, synthetic, tmp_path):
+    """Killed with a part written, and once more between the pack and its provenance."""
+    out = tmp_path / "synthetic"
+    arguments = [f"checkpoint={run}", "what=dataset", "count=21", f"out={out}", "device=cpu", "batch_size=8"]
+    commit = "imago.data.pack_writer:PackWriter.commit"
+    assert commands.run("generate", arguments, functools.partial(kill_at, commit, 1, "after")).code == -signal.SIGKILL
+    assert not out.exists()
+    place = "commands.generate_dataset:atomic_path"
+    assert commands.run("generate", arguments, functools.partial(kill_at, place, 1)).code == -signal.SIGKILL
+    assert PackedDataset(out).checksum == PackedDataset(synthetic).checksum
+    assert not (out / "provenance.json").exists()
+    assert commands.run("generate", arguments).code == 0
+    assert (out / "provenance.json").read_bytes() == (synthetic / "provenance.json").read_bytes()
 
 
 def test_filters(commands, run, labelled, tmp_path):
@@ -101,6 +131,10 @@ def test_filters(commands, run, labelled, tmp_path):
     assert "too near to a training image" in result.out
     result = commands.run("generate", [*arguments[:-1], "count=5", "dataset.closest=0.05", f"out={tmp_path / 'own'}"])
     assert result.code == 0, result.err  # the run's own data, which is a pack
+    small = pack(LabelledBlobs(), tmp_path / "small", resolution=8).path
+    arguments = [*arguments[:-1], "count=5", "dataset.closest=0.05", f"out={tmp_path / 'other'}"]
+    result = commands.run("generate", [*arguments, f"dataset.data={small}"])
+    assert "pictures are 16 high and labelled holds images of 4, 8;" in result.error
     result = commands.run("generate", [f"checkpoint={run}", "what=dataset", "count=5"])
     assert "out= is missing" in result.error
 

@@ -129,5 +129,5 @@ def test_synthetic_images_that_are_not_there(photos: Path, tmp_path: Path, given
 
 def test_a_pack_has_no_synthetic_images_of_its_own(photos: Path, tmp_path: Path):
     packed = pack(FolderSource(photos), tmp_path / "packed", resolution=8)
-    with pytest.raises(UserError, match="include_synthetic=true does not act on .* packed already"):
+    with pytest.raises(UserError, match=r"include_synthetic=true does not act on .* packed already"):
         module(tmp_path, path=str(packed.path), include_synthetic=True).check()
