@@ -87,8 +87,9 @@ class ActivationStatistics(pl.Callback):
 def layers_of(network: nn.Module) -> list[nn.Module]:
     """The layers whose outputs are looked at, from the input on."""
     layers: list[nn.Module] = [module for module in network.modules() if isinstance(module, _LAYERS)]
-    # A growing discriminator keeps its blocks from the smallest extent on.
-    return layers[::-1] if any(isinstance(layer, DiscriminatorBlock) for layer in layers) else layers
+    # A growing discriminator, or encoder, keeps its blocks from the smallest extent on.
+    shrinking = [layer for layer in layers if isinstance(layer, DiscriminatorBlock)]
+    return shrinking[::-1] + [layer for layer in layers if not isinstance(layer, DiscriminatorBlock)]
 
 
 @torch.no_grad()

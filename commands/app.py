@@ -34,6 +34,7 @@ _PATH_KEYS = frozenset(
         "digits",
         "cache",
         "dataset.data",
+        "data.include_synthetic",
         "hydra.sweep.dir",
     }
 ) | {

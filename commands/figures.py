@@ -85,12 +85,12 @@ def plot_activations(table: Path, out: Path) -> Path:
     kimg = [float(row["images_seen"]) / 1000 for row in rows]
     figure, axes = _panels(2, 2, (10, 6))
     for column, network in enumerate(("generator", "discriminator")):
-        depth = sum(name.startswith(f"{network}/") and name.endswith("/mean") for name in rows[0])
+        layers = sorted({int(name.split("/")[1]) for name in rows[0] if name.startswith(f"{network}/")})
         for i, moment in enumerate(("mean", "variance")):
             axis = axes[i, column]
-            for layer in range(depth):
-                values = [float(row[f"{network}/{layer}/{moment}"] or "nan") for row in rows]
-                colour = mpl.colormaps["viridis"](layer / max(1, depth - 1))
+            for layer in layers:
+                values = [float(row.get(f"{network}/{layer}/{moment}") or "nan") for row in rows]
+                colour = mpl.colormaps["viridis"](layer / max(1, *layers))
                 axis.plot(
                     kimg, values, color=colour, lw=1.2, label=f"layer {layer}", marker="." if len(rows) < 3 else None
                 )
@@ -99,7 +99,8 @@ def plot_activations(table: Path, out: Path) -> Path:
                 axis.set_yscale("log")
             axis.set_title(f"{network}: {moment}", fontsize=10, loc="left")
             axis.grid(alpha=0.2)
-        axes[0, column].legend(fontsize=7)
+        if layers:
+            axes[0, column].legend(fontsize=7)
         axes[1, column].set_xlabel("real images seen (thousands); dashed: normalised")
     return _save(figure, out)
 

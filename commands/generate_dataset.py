@@ -88,7 +88,10 @@ def generate_dataset(job: Job) -> list[Path]:
     )
     for name, number in selection.left_out.items():
         print(f"left out: {number} {name}, of {selection.tried} pictures")
-    print(f"to train on them besides real images: python train.py … data.include_synthetic={job.out}")
+    if tuple(dataset.base) == tuple(network.get("base", [4, 4])):
+        print(f"to train on them besides real images: python train.py … data.include_synthetic={job.out}")
+    else:
+        print("their shape is not that of the training data; read_back=true makes pictures of that shape")
     return [job.out]
 
 

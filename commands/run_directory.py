@@ -30,6 +30,7 @@ _FREE_KEYS = frozenset(
         "resume",
         "data.path",
         "data.root",
+        "data.include_synthetic",
         "data.cache",
         "data.workers",
         "data.threads",

@@ -23,7 +23,7 @@ from datamodules.packed import PackedDataModule
 from imago.errors import UserError
 from imago.growth import GrowthSchedule
 from imago.labels import LabelDistribution
-from lightning_modules.adversarial import AdversarialModule
+from lightning_modules.adversarial import AdversarialModule, refuse_labels
 
 logger = logging.getLogger("imago")
 
@@ -54,7 +54,9 @@ def train(cfg: TrainConfig) -> None:
     data.check()  # a path that does not exist is told before anything is written
     if data.labels is not None:
         with torch.device("meta"):
-            build_module(cfg, config)  # its mistakes are told before a data set is packed for its labels
+            refuse_labels(
+                build_module(cfg, config).loss
+            )  # mistakes are told before a data set is packed for its labels
     module = build_module(cfg, config, data.label_distribution())
     schedule = module.schedule
     total_images = cfg.total_images or schedule.total_images

@@ -223,7 +223,15 @@ class PackedDataModule(pl.LightningDataModule):
         return JoinedDataset([self.real, *self._synthetic_packs()])
 
     def _synthetic_packs(self) -> list[PackedDataset]:
-        return [PackedDataset(Path(path).expanduser()) for path in self.synthetic]
+        packs = [PackedDataset(Path(path).expanduser()) for path in self.synthetic]
+        for one in packs:
+            if one.channels != self.channels or tuple(one.base) != self.base:
+                raise UserError(
+                    f"data.include_synthetic: {one.path} holds images of {one.channels} channels and base "
+                    f"{list(one.base)}, the run is of {self.channels} and {list(self.base)}"
+                )
+            one.extent(self.resolution)
+        return packs
 
     def label_distribution(self) -> LabelDistribution | None:
         """The chosen labels of the data set, which is opened, or made, on first use; None where none are chosen.

@@ -154,19 +154,25 @@ class GrowthSchedule:
         Raises:
             UserError: A batch does not divide; names the numbers of processes or the micro-batch that do.
         """
+        kind = "minibatch-stddev groups" if group_size is None else "groups"
         groups = {r: min(group_size or self.mbstd_group, batch) for r, batch in self.batch_sizes.items()}
+        for resolution, batch in self.batch_sizes.items():
+            if group_size is not None and batch % group_size:
+                raise UserError(
+                    f"the batch of {batch} at resolution {resolution} holds no whole groups of {group_size}"
+                )
         common = math.gcd(*(batch // groups[r] for r, batch in self.batch_sizes.items()))
         for resolution, batch in self.batch_sizes.items():
             if batch % (processes * groups[resolution]):
                 fitting = [k for k in range(1, common + 1) if common % k == 0]
                 raise UserError(
-                    f"the batch of {batch} at resolution {resolution} (minibatch-stddev groups of "
+                    f"the batch of {batch} at resolution {resolution} ({kind} of "
                     f"{groups[resolution]}) does not divide among {processes} processes; all batches of this schedule "
                     f"do among {_listed(fitting)}"
                 )
             if micro_batch is not None and micro_batch < groups[resolution]:
                 raise UserError(
-                    f"model.micro_batch={micro_batch} is less than the minibatch-stddev group of {groups[resolution]} "
+                    f"model.micro_batch={micro_batch} is less than a group of {groups[resolution]} images ({kind}) "
                     f"at resolution {resolution}; take at least {max(groups.values())}"
                 )
 

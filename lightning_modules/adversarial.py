@@ -79,8 +79,8 @@ class AdversarialModule(pl.LightningModule):
             raise UserError(f"model.eps must be above 0, not {eps}")
         if not 0 <= label_weight < float("inf"):
             raise UserError(f"model.label_weight must not be negative, not {label_weight}")
-        if labels is not None and loss.output == "image":
-            raise UserError("data.labels: an autoencoder discriminator (loss=began) has no auxiliary classifier")
+        if labels is not None:
+            refuse_labels(loss)
         super().__init__()
         self.automatic_optimization = False
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -146,6 +146,22 @@ class AdversarialModule(pl.LightningModule):
             UserError: They do not; says what would.
         """
         self.schedule.check_division(processes, self.micro_batch)
+        self.check_pairs(processes)
+
+    def check_pairs(self, processes: int) -> None:
+        """Checks that a batch which is divided leaves the pairs whole that a loss compares.
+
+        Raises:
+            UserError: It does not.
+        """
+        for resolution, batch in self.schedule.batch_sizes.items():
+            share = batch // processes
+            size = share // split_batch(share, self.micro_batch, min(self.group_size, share))
+            if self.loss.compares_pairs and size != batch and size % 2:
+                raise UserError(
+                    f"this loss compares images in pairs, and the batch of {batch} at {resolution}² is divided "
+                    f"into parts of {size}: take parts of even size"
+                )
 
     @property
     def group_size(self) -> int:
@@ -397,6 +413,14 @@ class AdversarialModule(pl.LightningModule):
         self.skipped_updates = state["skipped_updates"]
         self.skipped_in_a_row = state["skipped_in_a_row"]
         self.stage = self.schedule.at(self.step_started_at)  # as it was when the state was saved
+
+
+def refuse_labels(loss: AdversarialLoss) -> None:
+    """Raises:
+    UserError: The discriminator of this loss cannot tell labels.
+    """
+    if loss.output == "image":
+        raise UserError("data.labels: an autoencoder discriminator (loss=began) has no auxiliary classifier")
 
 
 def _part(values: Tensor | None, part: slice) -> Tensor | None:

@@ -162,13 +162,27 @@ class DCGAN(AdversarialModule):
         self.telescope = generator.telescope
         self.telescope_mode = telescope_mode
         self.batch_norm_group = batch_norm_group
+        self.batch_statistics = "batch" in (generator_norm, discriminator_norm)
         self.sync_batch_norm = sync_batch_norm
         self.generator_noise = generator_noise
         self.discriminator_noise = discriminator_noise
         self.noise_decay_images = noise_decay_images
 
     def check_division(self, processes: int) -> None:
-        self.schedule.check_division(processes, self.micro_batch, self.batch_norm_group)
+        group = self.batch_norm_group
+        for resolution, batch in self.schedule.batch_sizes.items():
+            if group is not None and group > batch:
+                raise UserError(f"model.batch_norm_group={group} is more than the batch of {batch} at {resolution}²")
+        self.schedule.check_division(processes, self.micro_batch, group or 1)
+        self.check_pairs(processes)
+        smallest = min(self.schedule.batch_sizes.values()) // processes
+        smallest = group or (smallest if self.micro_batch is None else min(smallest, self.micro_batch))
+        features = cast(PyramidGenerator, self.generator).smallest
+        if self.batch_statistics and smallest * features[0] * features[1] < 2:
+            raise UserError(
+                "batch normalisation of a single image with features of 1×1 has nothing to average over: take larger "
+                "batches, or model.generator_norm=layer model.discriminator_norm=layer"
+            )
 
     def setup(self, stage: str) -> None:
         """Also refuses SyncBatchNorm on several processes without GPUs.

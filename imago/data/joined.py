@@ -43,6 +43,8 @@ class JoinedDataset:
                     f"{part.path} holds images of {part.channels} channels and base {list(part.base)}, {first.name} of "
                     f"{first.channels} and {list(first.base)}: they cannot be joined"
                 )
+        if len({part.checksum for part in parts}) < len(parts):
+            raise UserError(f"{', '.join(str(part.path) for part in parts)}: the same images are there twice")
         self.parts = list(parts)
         self.name = " + ".join(part.name for part in parts)
         self.count = sum(len(part) for part in parts)

@@ -31,6 +31,7 @@ class Cramer(AdversarialLoss):
 
     fake_sets: ClassVar[int] = 2
     generator_sees_reals: ClassVar[bool] = True
+    compares_pairs: ClassVar[bool] = True
     output: ClassVar[Literal["score", "vector", "image"]] = "vector"
 
     def __init__(self, output_size: int = 256, gradient_penalty: float = 10.0, **penalties: Any) -> None:

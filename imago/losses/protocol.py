@@ -28,12 +28,14 @@ class AdversarialLoss(nn.Module):
         output: What the discriminator returns per image: a score (N,), a vector (N, output_size) or an image
             (N, C, H, W).
         output_size: Components of a vector.
+        compares_pairs: Whether a step compares images 0 and 1, 2 and 3, … of a batch.
     """
 
     fake_sets: ClassVar[int] = 1
     generator_sees_reals: ClassVar[bool] = False
     output: ClassVar[Literal["score", "vector", "image"]] = "score"
     output_size: int = 1
+    compares_pairs: ClassVar[bool] = False
 
     @property
     def penalizes_gradients(self) -> bool:

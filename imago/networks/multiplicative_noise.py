@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from imago.networks.layers import EqualizedConv2d
 from imago.networks.progressive import DiscriminatorOutput
+from imago.networks.pyramid import PyramidDiscriminator
 from imago.noise import normal_tensors
 
 
@@ -57,9 +58,12 @@ def multiplicative_noise(
 
 
 def _convolutions(network: nn.Module) -> Iterator[nn.Module]:
+    last = [module.output for module in network.modules() if isinstance(module, PyramidDiscriminator)]
     for module in network.modules():
         if isinstance(module, DiscriminatorOutput):
             yield module.dense  # the 4 × 4 convolution, over all positions at once
+        elif module in last:
+            yield module  # the same, also where it is not 4 × 4
         elif (isinstance(module, EqualizedConv2d) and module.weight.shape[-1] == 3) or (
             isinstance(module, nn.Conv2d) and module.kernel_size[0] in (3, 4)
         ):

@@ -60,8 +60,11 @@ class Pyramid:
         max_channels: int | None,
         telescope: int | Sequence[int],
     ) -> None:
-        zoom = (telescope, telescope) if isinstance(telescope, int) else tuple(telescope)
-        if len(zoom) != 2 or any(z < 1 or z & (z - 1) for z in zoom):
+        zoom = (
+            tuple(telescope) if isinstance(telescope, Sequence) and not isinstance(telescope, str) else (telescope,) * 2
+        )
+        whole = all(isinstance(z, int) and not isinstance(z, bool) for z in zoom)
+        if len(zoom) != 2 or not whole or any(z < 1 or z & (z - 1) for z in zoom):
             raise UserError(f"model.telescope must be a power of two, or two of them [ζ₁, ζ₂], not {telescope}")
         if filters < 1 or (max_channels is not None and max_channels < 1):
             raise UserError("model.filters and model.max_channels must be at least 1")
@@ -158,6 +161,7 @@ class PyramidGenerator(nn.Module):
         self.label_size = label_size
         self.telescope = shape.telescope
         self.extent = shape.extent
+        self.smallest = shape.base
         self.config: dict[str, Any] = {
             "resolution": resolution,
             "channels": channels,

@@ -3,7 +3,7 @@ import torch
 
 from callbacks.activation_statistics import ActivationStatistics, layers_of, moments
 from callbacks.csv_table import read_rows
-from imago.losses import Hinge
+from imago.losses import Began, Hinge
 from imago.networks import ProgressiveDiscriminator
 from lightning_modules.dcgan import DCGAN
 from lightning_modules.hdcgan import HDCGAN
@@ -38,3 +38,8 @@ def test_rows_of_bs_layers(tmp_path):
 def test_layers_come_from_the_input_on():
     network = ProgressiveDiscriminator(32, fmap_base=64, fmap_max=8)
     assert layers_of(network) == list(network.blocks)[::-1]
+
+
+def test_an_autoencoders_layers_come_from_the_input_on():
+    network = make(PGGAN, Began()).discriminator
+    assert layers_of(network) == [*list(network.encoder.blocks)[::-1], *network.decoder.blocks]

@@ -8,9 +8,9 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import LabelledBlobs
 from PIL import Image
 
+from blobs import LabelledBlobs
 from imago.data import pack
 from imago.networks.serialization import load_generator
 from training_runs import REPOSITORY, TINY, TOTAL, differences, kill_at, largest_difference, state_of

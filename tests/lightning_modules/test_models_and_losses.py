@@ -144,3 +144,34 @@ def test_without_an_average_the_samples_are_the_generators():
     module = train(make(DCGAN, Hinge(), ema_half_life=None, ema_rampup=None, ema_decay=0.0), 3)
     generator, average = module.generator.state_dict(), module.generator_ema.state_dict()
     assert all(torch.equal(generator[name], average[name]) for name in generator)
+
+
+# --- division ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "processes", "message"),
+    [
+        ({"batch_norm_group": 8}, 1, "model.batch_norm_group=8 is more than the batch of 4"),
+        ({"batch_norm_group": 3}, 1, "the batch of 4 at resolution 16 holds no whole groups of 3"),
+        ({"batch_norm_group": 4}, 2, r"\(groups of 4\) does not divide among 2 processes"),
+    ],
+)
+def test_groups_that_do_not_fit(options, processes, message):
+    with pytest.raises(UserError, match=message):
+        make(DCGAN, Hinge(), **options).check_division(processes)
+
+
+def test_pairs_stay_whole_when_a_batch_is_divided():
+    module = make(DCGAN, Cramer(), discriminator_norm="layer")
+    module.check_division(2)
+    with pytest.raises(UserError, match="compares images in pairs"):
+        module.check_division(4)
+    with pytest.raises(UserError, match="compares images in pairs"):
+        make(DCGAN, Cramer(), discriminator_norm="layer", micro_batch=1).check_division(1)
+
+
+def test_a_single_value_cannot_be_normalised():
+    schedule = GrowthSchedule(16, 16, batch_size=1, learning_rate=2e-4, mbstd_group=1)
+    with pytest.raises(UserError, match="nothing to average over"):
+        DCGAN(Hinge(), schedule, base=(1, 1), filters=2).check_division(1)

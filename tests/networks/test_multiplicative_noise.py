@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from imago.networks import DCGANDiscriminator
 from imago.networks.multiplicative_noise import multiplicative_noise
 
 
@@ -102,3 +103,10 @@ def test_no_strength_costs_nothing(monkeypatch):
     monkeypatch.setattr("imago.networks.multiplicative_noise.normal_tensors", None)
     network, images = small_network(), doubles(2, 2, 4, 4)
     assert torch.equal(noisy(network, images, strength=0.0), network(images))
+
+
+@pytest.mark.parametrize("base", [(5, 4), (2, 2), (4, 2)])
+def test_the_last_convolution_of_a_pyramid_has_it_whatever_its_shape(base):
+    network = DCGANDiscriminator(resolution=4 * base[0], base=base, filters=2)
+    with multiplicative_noise(network, 0.1, 0, "n", 0, 1):
+        assert network.output._forward_pre_hooks

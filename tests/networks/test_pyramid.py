@@ -232,3 +232,9 @@ def test_the_fixed_point_of_selu():
     x = selu(torch.randn(2_000_000, dtype=torch.float64))
     assert x.mean().item() == pytest.approx(0, abs=4e-3)
     assert x.var().item() == pytest.approx(1, abs=6e-3)
+
+
+@pytest.mark.parametrize("telescope", [2.0, None, True, [1.5, 1], ["a", "b"], [2, [1]], 0, [2]])
+def test_telescopes_of_other_types(telescope):
+    with pytest.raises(UserError, match=r"model\.telescope must be a power of two"):
+        HDCGANGenerator(telescope=telescope)
