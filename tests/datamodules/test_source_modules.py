@@ -10,6 +10,7 @@ from PIL import Image
 from datamodules.sources import SourceDataModule
 from imago.data import pack
 from imago.data.sources.build import build_source
+from imago.data.sources.drawn import DrawnPortraits
 from imago.data.sources.folder import FolderSource
 from imago.errors import UserError
 
@@ -102,14 +103,16 @@ def test_sources_travel_to_worker_processes(photos: Path):
 
 
 def test_synthetic_packs_are_added_to_any_source(photos: Path, tmp_path: Path):
-    made = pack(FolderSource(photos), tmp_path / "made", resolution=8)
-    for given, count in ((str(made.path), 12), ([str(made.path), str(made.path)], 18), (None, 6), (False, 6)):
+    made, more = (str(pack(DrawnPortraits(6, 16, seed), tmp_path / f"{seed}", resolution=8).path) for seed in (1, 2))
+    for given, count in ((made, 12), ([made, more], 18), (None, 6), (False, 6)):
         data = module(tmp_path, root=str(photos), include_synthetic=given)
         data.check()
         data.prepare_data()
         assert data.dataset is not None
         assert data.real is not None
         assert (len(data.dataset), len(data.real)) == (count, 6)
+    with pytest.raises(UserError, match="the same images are there twice"):
+        module(tmp_path, root=str(photos), include_synthetic=[made, made]).prepare_data()
 
 
 @pytest.mark.parametrize(

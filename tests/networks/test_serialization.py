@@ -166,7 +166,7 @@ def test_a_file_of_another_format_is_told(file):
 
 @pytest.mark.parametrize("name", ["StyleGAN", "os.system", "imago.networks.ProgressiveGenerator", "Linear"])
 def test_only_registered_networks_are_built(file, name):
-    with pytest.raises(UserError, match=f"unknown network '{name}'; imago has .*ProgressiveGenerator"):
+    with pytest.raises(UserError, match=f"unknown network '{name}'; imago has .*HDCGANGenerator"):
         load_generator(rewrite(file, network=name))
 
 
