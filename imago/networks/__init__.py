@@ -2,6 +2,8 @@
 
 from imago.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from imago.networks.hdcgan import HDCGANDiscriminator, HDCGANGenerator
+from imago.networks.jnet import JNet
+from imago.networks.patch_discriminator import PatchDiscriminator
 from imago.networks.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 
 __all__ = [
@@ -9,6 +11,8 @@ __all__ = [
     "DCGANGenerator",
     "HDCGANDiscriminator",
     "HDCGANGenerator",
+    "JNet",
+    "PatchDiscriminator",
     "ProgressiveDiscriminator",
     "ProgressiveGenerator",
 ]
