@@ -178,14 +178,34 @@ class AdversarialModule(pl.LightningModule):
         """
         raise NotImplementedError
 
-    def discriminate(self, images: Tensor, minibatch: int) -> tuple[Tensor, Tensor | None]:
+    def discriminate(
+        self, images: Tensor, minibatch: int, conditions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """The discriminator's outputs at the present stage, and its auxiliary classifier's logits.
 
         Args:
             images: (k · minibatch, C, H, W): one or several minibatches, which must not be compared with each other.
             minibatch: Images of each.
+            conditions: (minibatch, …) what the images of each minibatch were made from, of a model that has such.
         """
         raise NotImplementedError
+
+    def conditions(self, batch: Batch, i: int) -> Tensor | None:
+        """What the images of the i-th global batch of a step are made from: (N, …), this process's share.
+
+        None: from latents alone, which the step draws.
+        """
+        return None
+
+    def with_generator_terms(self, terms: LossTerms, fakes: Tensor, reals: Tensor) -> LossTerms:
+        """The terms of a generator step after more of them have joined: a distance to the reals, say.
+
+        Args:
+            terms: With the loss.
+            fakes: (N, C, H, W) from the generator.
+            reals: uint8 (N, C, H, W), in the same order.
+        """
+        return terms
 
     def prepare_reals(self, images: Tensor) -> Tensor:
         """Reals (N, C, H, W) in [-1, 1] as the discriminator sees them at the present stage."""
@@ -229,14 +249,16 @@ class AdversarialModule(pl.LightningModule):
         ):
             labels = batch.get("labels", [None] * self.n_critic)
             for i, (images, codes) in enumerate(zip(batch["images"], labels, strict=True)):
-                self._discriminator_step(images, codes, self.images_seen + i * size)
-            self._generator_step(batch["images"][-1])
+                self._discriminator_step(images, codes, self.conditions(batch, i), self.images_seen + i * size)
+            self._generator_step(batch["images"][-1], self.conditions(batch, self.n_critic - 1))
         update_running_statistics([self.generator, self.discriminator])
         self.images_seen += self.n_critic * size
         # Of steps rather than updates: one network may fail for ever beside another that does not.
         self.skipped_in_a_row = 0 if self.skipped_updates == skipped_before else self.skipped_in_a_row + 1
 
-    def _discriminator_step(self, images: Tensor, codes: Tensor | None, position: int) -> None:
+    def _discriminator_step(
+        self, images: Tensor, codes: Tensor | None, conditions: Tensor | None, position: int
+    ) -> None:
         self.discriminator.requires_grad_(True)
         first, count = self._share(position)
         real = self._reals(images)
@@ -244,6 +266,8 @@ class AdversarialModule(pl.LightningModule):
         with torch.no_grad():
             fakes = [
                 self._latents(f"latents/discriminator/{i}", first, count, f"noise/latents/discriminator/{i}")
+                if conditions is None
+                else conditions
                 for i in range(self.loss.fake_sets)
             ]
         uniform = self._to_training(randomness.uniform(self.seed, "interpolation", first, count)[:, 0])
@@ -253,7 +277,7 @@ class AdversarialModule(pl.LightningModule):
                 fake_images = [
                     self._images(self.generate(self.generator, latents[part], _part(labels, part))) for latents in fakes
                 ]
-            seen = self._observed("noise/images/discriminator", first, part)
+            seen = self._observed("noise/images/discriminator", first, part, conditions)
             terms = self.loss.discriminator_loss(seen, real[part], fake_images, uniform[part])
             return seen.with_label_errors(terms, [_part(codes, part)] * (1 + len(fakes)), ("real", "fake"))
 
@@ -262,10 +286,12 @@ class AdversarialModule(pl.LightningModule):
             with torch.no_grad():
                 self.loss.after_discriminator_step(self.discriminator, terms)
 
-    def _generator_step(self, images: Tensor) -> None:
+    def _generator_step(self, images: Tensor, conditions: Tensor | None) -> None:
         self.discriminator.requires_grad_(False)  # gradients pass through it, none are kept
         first, count = self._share(self.images_seen)
-        latents = self._latents("latents/generator", first, count, "noise/latents/generator")
+        latents = conditions
+        if latents is None:
+            latents = self._latents("latents/generator", first, count, "noise/latents/generator")
         codes = self.draw_labels(first, count, "labels/generator")
         labels = self._one_hot(codes)
         real = self._reals(images) if self.loss.generator_sees_reals else None
@@ -276,14 +302,15 @@ class AdversarialModule(pl.LightningModule):
                 spread = fakes.detach().std(dim=0, correction=0).mean()
                 self.terms["fake_spread"] = spread
                 self.terms["real_spread"] = self._reals(images[part]).std(dim=0, correction=0).mean()
-            seen = self._observed("noise/images/generator", first, part)
+            seen = self._observed("noise/images/generator", first, part, conditions)
             terms = self.loss.generator_loss(seen, fakes, None if real is None else real[part])
+            terms = self.with_generator_terms(terms, fakes, images[part])
             return seen.with_label_errors(terms, [_part(codes, part)], ("generator",))
 
         self._update(self.generator, self.generator_optimizer, loss, count, "generator")
 
-    def _observed(self, purpose: str, first: int, part: slice) -> ObservedDiscriminator:
-        return ObservedDiscriminator(self, purpose, first + part.start, part.stop - part.start)
+    def _observed(self, purpose: str, first: int, part: slice, conditions: Tensor | None) -> ObservedDiscriminator:
+        return ObservedDiscriminator(self, purpose, first + part.start, part.stop - part.start, _part(conditions, part))
 
     def _update(
         self,

@@ -231,7 +231,9 @@ class DCGAN(AdversarialModule):
     def generate(self, network: nn.Module, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         return network(latents, labels, group_size=self.batch_norm_group)
 
-    def discriminate(self, images: Tensor, minibatch: int) -> tuple[Tensor, Tensor | None]:
+    def discriminate(
+        self, images: Tensor, minibatch: int, conditions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         discriminator = cast(PyramidDiscriminator, self.discriminator)
         return discriminator.outputs_and_logits(images, group_size=self.batch_norm_group or minibatch)
 

@@ -23,13 +23,17 @@ class ObservedDiscriminator:
         purpose: Keys the draws; calls and minibatches are told apart.
         first: Global position of the minibatch's first image.
         count: Images of a minibatch; a call may show several, one after the other.
+        conditions: (count, …) what the images of each minibatch were made from, of a model that has such.
     """
 
-    def __init__(self, module: AdversarialModule, purpose: str, first: int, count: int) -> None:
+    def __init__(
+        self, module: AdversarialModule, purpose: str, first: int, count: int, conditions: Tensor | None = None
+    ) -> None:
         self.module = module
         self.purpose = purpose
         self.first = first
         self.count = count
+        self.conditions = conditions
         self.calls = 0
         self.logits: Tensor | None = None
 
@@ -42,7 +46,7 @@ class ObservedDiscriminator:
         perturbed = torch.cat(parts) if len(parts) > 1 else parts[0]
         strength = module.loss.noise_strength
         with multiplicative_noise(module.discriminator, strength, module.seed, purpose, self.first, self.count):
-            outputs, logits = module.discriminate(perturbed, self.count)
+            outputs, logits = module.discriminate(perturbed, self.count, self.conditions)
         if self.calls == 0:
             self.logits = logits
         self.calls += 1

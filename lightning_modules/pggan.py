@@ -108,6 +108,8 @@ class PGGAN(AdversarialModule):
     def generate(self, network: nn.Module, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         return network(latents, labels, resolution=self.stage.resolution, alpha=self.stage.alpha)
 
-    def discriminate(self, images: Tensor, minibatch: int) -> tuple[Tensor, Tensor | None]:
+    def discriminate(
+        self, images: Tensor, minibatch: int, conditions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         discriminator = cast(ProgressiveDiscriminator, self.discriminator)
         return discriminator.outputs_and_logits(images, alpha=self.stage.alpha, group_size=self.stage.group_size)

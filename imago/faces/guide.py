@@ -35,10 +35,12 @@ FEATURES: dict[str, tuple[float, float, float]] = {
 _FOREHEAD = 2 / 3  # of the jaw's depth below the ears: how far the face reaches above them
 _BROW_WIDTH = 0.07  # of the distance between the eyes, up and down from the brow's points
 # The index, in a mirrored face, of each of the 68 points: jaw, brows, nose, eyes and lips change sides.
-MIRRORED = np.array(
-    [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)]
-    + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
-    + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
+MIRRORED = np.concatenate(
+    [
+        [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)],
+        [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40],
+        [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65],
+    ]
 )
 
 

@@ -1,6 +1,7 @@
 """Penalties that go with any adversarial loss: of gradients at interpolates (GP), reals (R1) and fakes (R2); drift.
 
-All of them are about a *critic*, one number per image: the discriminator's score, or what a loss makes of its output.
+All of them are about a *critic*, one number per image: the discriminator's score (the mean of its scores of patches), or
+what a loss makes of its output.
 """
 
 from collections.abc import Callable
@@ -112,8 +113,8 @@ def gradient_norms(critic: Callable[[Tensor], Tensor], images: Tensor) -> Tensor
     """Per-sample L2 norm of the critic's gradient with respect to its input, differentiable.
 
     Args:
-        critic: Images to one number each; comparing images of a batch (minibatch stddev) is allowed, the gradient is
-            that of the sum.
+        critic: Images to one number each, or to one for each of their patches, of which the mean counts; comparing
+            images of a batch (minibatch stddev) is allowed, the gradient is that of the sum.
         images: (N, C, H, W).
 
     Returns:
@@ -121,5 +122,7 @@ def gradient_norms(critic: Callable[[Tensor], Tensor], images: Tensor) -> Tensor
     """
     images = images.detach().requires_grad_()
     values = critic(images)
+    if values.ndim > 1:
+        values = values.flatten(1).mean(dim=1)
     (gradients,) = torch.autograd.grad(values.sum(), images, create_graph=True)
     return torch.linalg.vector_norm(at_least_float32(gradients).flatten(1), dim=1)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imago.errors import UserError
+from imago.faces.guide import GuideStyle, guide_channels
 from imago.networks.batch_norm import GroupedBatchNorm2d, normalization, normalized
 from imago.networks.pyramid import check_choice
 from imago.networks.registry import register
@@ -66,9 +67,11 @@ class JNet(nn.Module):
 
     Args:
         factor: How much larger: a power of two, at least 2.
-        guide_channels: Of the guide: 3 in RGB, 6 with one per feature, 0 without.
+        guide: Style of the guide, which sets its channels; see :func:`imago.faces.guide.draw_guide`.
         channels: Colour channels.
         crop: Extent of the crops that it is trained on; it takes any that its encoder can halve ``depth`` times.
+        low_size: Height of the whole low-resolution pictures that the crops are of; kept for those who apply it.
+        face_size: Height of the pictures that these were shrunk from; likewise.
         filters: Feature maps next to the image; twice as many at every smaller extent.
         max_channels: At most this many.
         depth: How often the encoder halves the extent.
@@ -80,7 +83,7 @@ class JNet(nn.Module):
             pix2pix.
 
     Shape:
-        (N, channels + guide_channels, h, w) → (N, channels, factor · h, factor · w), in [-1, 1].
+        (N, channels + G, h, w) → (N, channels, factor · h, factor · w), in [-1, 1].
 
     Raises:
         UserError: Numbers that make no network.
@@ -89,9 +92,11 @@ class JNet(nn.Module):
     def __init__(
         self,
         factor: int = 8,
-        guide_channels: int = 3,
+        guide: GuideStyle = "rgb",
         channels: int = 3,
         crop: int = 32,
+        low_size: int = 96,
+        face_size: int = 128,
         filters: int = 64,
         max_channels: int = 512,
         depth: int = 3,
@@ -103,8 +108,12 @@ class JNet(nn.Module):
         super().__init__()
         if factor < 2 or factor & (factor - 1):
             raise UserError(f"the factor of an up-resolution must be a power of two from 2 on, not {factor}")
-        if min(channels, filters, max_channels, crop) < 1 or guide_channels < 0:
-            raise UserError("model.filters, model.max_channels and the crop must be at least 1")
+        if min(channels, filters, max_channels, crop) < 1:
+            raise UserError("model.filters, model.max_channels and model.crop must be at least 1")
+        if low_size < crop or face_size < 1:
+            raise UserError(
+                f"model.low_size={low_size} must be at least model.crop={crop}, and model.face_size above 0"
+            )
         if depth < 1 or crop % 2**depth:
             raise UserError(f"model.depth={depth}: a crop of {crop}² cannot be halved {depth} times")
         check_choice("norm", norm, ("none", "batch", "sample"))
@@ -113,9 +122,11 @@ class JNet(nn.Module):
         check_choice("init", init, ("he", "normal"))
         self.config: dict[str, Any] = {
             "factor": factor,
-            "guide_channels": guide_channels,
+            "guide": guide,
             "channels": channels,
             "crop": crop,
+            "low_size": low_size,
+            "face_size": face_size,
             "filters": filters,
             "max_channels": max_channels,
             "depth": depth,
@@ -124,9 +135,12 @@ class JNet(nn.Module):
             "upsampling": upsampling,
         }
         self.factor = factor
-        self.guide_channels = guide_channels
+        self.guide: GuideStyle = guide
+        self.guide_channels = guide_channels(guide)
         self.channels = channels
         self.crop = crop
+        self.low_size = low_size
+        self.face_size = face_size
         self.depth = depth
         self.batch_statistics = norm == "batch" and inference_statistics == "batch"
 
@@ -134,7 +148,7 @@ class JNet(nn.Module):
         up = [min(filters << (levels - i), max_channels) for i in range(levels + 1)]  # from the smallest extent
         down = [max(1, up[depth - i] // _ENCODER_SHARE) for i in range(depth + 1)]  # from the crop's extent
         self.encoder = nn.ModuleList(
-            [_Layer(nn.Conv2d(channels + guide_channels, down[0], 3, padding=1), down[0], "none", _SLOPE)]
+            [_Layer(nn.Conv2d(channels + self.guide_channels, down[0], 3, padding=1), down[0], "none", _SLOPE)]
         )
         for wide, narrow in itertools.pairwise(down):
             conv = nn.Conv2d(wide, narrow, 4, stride=2, padding=1)
@@ -156,7 +170,7 @@ class JNet(nn.Module):
         """Enlarges crops.
 
         Args:
-            stack: (N, channels + guide_channels, h, w), the crops in [-1, 1], the guide in [0, 1].
+            stack: (N, channels + G, h, w), the crops in [-1, 1], the guide of G channels in [0, 1].
             group_size: Of batch normalisation in training: crops that share statistics; None: all of them.
 
         Returns:

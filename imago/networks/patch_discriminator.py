@@ -4,9 +4,9 @@ Each of its scores sees 70 × 70 pixels (Isola et al. 2017, appendix 6.1.2). "It
 pix2pix except that the 32x32x6 input is simply concatenated with the feature channels after 4 down samplings of the
 highres input when the discriminator spatial extent has reached 32x32" (Tyka 2017).
 
-From 256² it takes three, not four, down-samplings to reach 32², and three are all that pix2pix has before its layers of
-stride 1. Where the post contradicts itself, the extent decides: the input joins where it has the extent of the features,
-after log₂(factor) down-samplings.
+From 256² it takes three, not four, down-samplings to reach 32², and three are all that pix2pix has before its layers
+of stride 1. Where the post contradicts itself, the extent decides: the input joins where it has the extent of the
+features, after log₂(factor) down-samplings.
 """
 
 from typing import Any, Literal
