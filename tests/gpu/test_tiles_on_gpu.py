@@ -9,7 +9,10 @@ from imago.upres import Stage, TilingOptions, upres_stack
 from imago.upres.tiles import run_tiles
 from tile_networks import nearest
 
-pytestmark = pytest.mark.gpu
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
 
 
 @pytest.mark.parametrize("choice", ["picture", "per_tile"])
