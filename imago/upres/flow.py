@@ -4,6 +4,7 @@ A flow ``(2, h, w)`` holds, for every pixel of one frame, where the same thing i
 in pixels of the frames: ``current(p) ≈ other(p + flow(p))``, so ``warp(other, flow)`` resembles the current frame.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -82,7 +83,7 @@ def estimate_flow(current: Tensor, other: Tensor, estimator: FlowEstimator = dis
         MissingDependencyError: Without OpenCV.
     """
     if current.shape != other.shape:
-        raise UserError(f"the frames of a film must have one extent, not {tuple(other.shape)} and {tuple(current.shape)}")
+        raise UserError(f"the frames of a film differ in extent: {tuple(other.shape)} and {tuple(current.shape)}")
     height, width = current.shape[1:]
     enlargement = -(-_LEAST_SIDE // min(height, width))
     flow = estimator(_grey(current, enlargement), _grey(other, enlargement))
@@ -101,7 +102,7 @@ def warp(picture: Tensor, flow: Tensor, mode: str = "bicubic") -> Tensor:
     Args:
         picture: ``(C, f · h, f · w)``, pixel centres at integers.
         flow: ``(2, h, w)``, x first, in pixels of the smaller extent.
-        mode: "bicubic" (Catmull–Rom-like; keeps detail through many warps), "bilinear" (never overshoots) or "nearest".
+        mode: "bicubic" (keeps detail through many warps), "bilinear" (never overshoots) or "nearest".
 
     Returns:
         The extent and type of the picture.
@@ -110,10 +111,9 @@ def warp(picture: Tensor, flow: Tensor, mode: str = "bicubic") -> Tensor:
     factor = height // flow.shape[1]
     assert (height, width) == (factor * flow.shape[1], factor * flow.shape[2]), "the picture is no multiple of the flow"
     result = torch.empty_like(picture)
+    flow = flow.to(picture.device)
     x = torch.arange(width, device=picture.device, dtype=torch.float32)
-    rows = max(_PIXELS_AT_A_TIME // width, 1)
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
+    for top, bottom in strips(height, width):
         offset = enlarge_rows(flow, factor, top, bottom)  # (2, n, W)
         y = torch.arange(top, bottom, device=picture.device, dtype=torch.float32)
         # grid_sample measures from -1 at the outer edge of the first pixel to 1 at that of the last.
@@ -130,16 +130,30 @@ def warp(picture: Tensor, flow: Tensor, mode: str = "bicubic") -> Tensor:
     return result
 
 
-def enlarge_rows(small: Tensor, factor: int, top: int, bottom: int) -> Tensor:
-    """Rows `top` to `bottom` of a small map enlarged bilinearly by a factor: ``(C, h, w)`` → ``(C, n, factor · w)``.
+def strips(height: int, width: int) -> Iterator[tuple[int, int]]:
+    """The rows of a picture, first and one past the last, in strips of about a million pixels."""
+    rows = max(_PIXELS_AT_A_TIME // width, 1)
+    for top in range(0, height, rows):
+        yield top, min(top + rows, height)
+
+
+def enlarge_rows(small: Tensor, factor: int, top: int, bottom: int, mode: str = "bilinear") -> Tensor:
+    """Rows `top` to `bottom` of a small map enlarged by a factor: ``(C, h, w)`` → ``(C, n, factor · w)``.
 
     The same values as enlarging all of it (pixel areas aligned, not their centres), at the cost of the rows alone.
+
+    Args:
+        small: The map.
+        factor: How much larger.
+        top: First row of the large map.
+        bottom: One past the last.
+        mode: "bilinear" or "bicubic".
     """
     if factor == 1:
         return small[:, top:bottom]
-    first = max(top // factor - 1, 0)
-    last = min(-(-bottom // factor) + 1, small.shape[1])
-    enlarged = interpolate(small[None, :, first:last], scale_factor=factor, mode="bilinear", align_corners=False)[0]
+    first = max(top // factor - 2, 0)  # a bicubic value reads two rows to either side
+    last = min(-(-bottom // factor) + 2, small.shape[1])
+    enlarged = interpolate(small[None, :, first:last], scale_factor=factor, mode=mode, align_corners=False)[0]
     return enlarged[:, top - first * factor : bottom - first * factor]
 
 
