@@ -56,7 +56,7 @@ def smooth_landmarks(
 
 def _found(tracks: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which frames have landmarks, ``(T,)``."""
-    return np.isfinite(tracks).reshape(len(tracks), -1).all(axis=1)
+    return np.asarray(np.isfinite(tracks).all(axis=(1, 2)))
 
 
 def _hold(tracks: NDArray[np.float64], loop: bool, hold: int) -> NDArray[np.float64]:
