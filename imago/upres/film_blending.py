@@ -5,18 +5,65 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, pad
 
 from imago.upres.film_options import FilmOptions
-from imago.upres.flow import Match, enlarge_rows, strips, warp
+from imago.upres.flow import Match, enlarge_rows, match_frames, strips, warp
 
 
-def trust(match: Match, options: FilmOptions) -> Tensor:
+class Recursion:
+    """Each frame mixed with the one before, as that one was with its own.
+
+    What the mixed frames hold of the past is not seen in two successive low frames: light that changes slowly, or
+    a mouth that opens over ten frames, differs little from one to the next. So a low-resolution film is mixed
+    alongside, in the same shares; where it departs from the low frame, the high one is as much out of date, and the
+    past loses its share.
+
+    Args:
+        options: How.
+    """
+
+    def __init__(self, options: FilmOptions) -> None:
+        self.options = options
+        self.low: Tensor | None = None  # the last low frame
+        self.mixed_low: Tensor | None = None
+        self.mixed: Tensor | None = None
+
+    def add(self, low: Tensor, high: Tensor) -> Tensor:
+        """Mixes the next frame.
+
+        Args:
+            low: ``(3, h, w)``.
+            high: The same, up-resolved, ``(3, f · h, f · w)``; not changed.
+
+        Returns:
+            The extent of `high`; kept for the next frame, so it must not change.
+        """
+        mixed_low = low
+        if self.low is not None and self.mixed_low is not None and self.mixed is not None and self.options.strength > 0:
+            match = match_frames(low, self.low)
+            carried = warp(self.mixed_low, match.flow)
+            trusted = trust(match, self.options, (low - carried).abs().mean(dim=0))
+            if trusted.mean() >= self.options.cut:
+                share = trusted * share_of_motion(match, self.options)
+                high = blend(high, self.mixed, match, share, self.options.mode == "high_frequencies")
+                mixed_low = low + share * (carried - low)
+        self.low, self.mixed_low, self.mixed = low, mixed_low, high
+        return high
+
+
+def share_of_motion(match: Match, options: FilmOptions) -> Tensor:
+    """The share of the frame before where it is trusted: ``(h, w)``."""
+    return options.strength / (1 + match.flow.norm(dim=0) / options.motion)
+
+
+def trust(match: Match, options: FilmOptions, difference: Tensor | None = None) -> Tensor:
     """How far the other frame may stand in for this one: ``(h, w)`` in [0, 1].
 
     Args:
         match: Between two low-resolution frames.
         options: With the tolerances.
+        difference: Of colours, ``(h, w)``; by default that of the match.
     """
     closing = match.closing_error / options.flow_tolerance
-    difference = match.difference / options.colour_tolerance
+    difference = (match.difference if difference is None else difference) / options.colour_tolerance
     return torch.exp(-0.5 * (closing.square() + difference.square())) * match.visible
 
 

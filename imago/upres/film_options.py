@@ -18,9 +18,11 @@ class FilmOptions:
             the flow. "high_frequencies": the same for detail alone; what the low-resolution frame shows (colours,
             light) comes from the current frame. "every_kth": every k-th frame is up-resolved, those between are made
             of their two neighbours.
-        strength: Share of the frame before, in [0, 1), where it is trusted fully. Of independent flicker,
-            (1 - strength)² / (1 + strength) is left in squared warping error; flow errors add up over about
-            1 / (1 - strength) frames and soften detail.
+        strength: Share of the frame before, in [0, 1), where it is trusted fully and nothing moves. There, of flicker
+            that differs in every frame, (1 - strength)² / (1 + strength) is left in squared warping error.
+        motion: Motion, in low pixels per frame, at which that share is half as large. The faster things move, the
+            sooner flicker differs, and the more the errors of the flow, which add up over 1 / (1 - share) frames,
+            soften detail.
         k: Of "every_kth", at least 2.
         one_variant: Keep the variant (flipped, contrast, …) that was chosen for the first frame up-resolved; otherwise
             each frame chooses anew.
@@ -29,8 +31,8 @@ class FilmOptions:
         landmark_hold: Frames for which a lost face's last landmarks are kept.
         flow_tolerance: How far from its start the flow there and back may end, in low pixels: there, trust falls to
             61% (one standard deviation of a Gaussian).
-        colour_tolerance: How much the low frames may differ along the flow, mean absolute difference in [0, 2]; the
-            same.
+        colour_tolerance: How much the low frame may differ from what is carried over to it (see
+            :class:`imago.upres.film_blending.Recursion`), mean absolute difference in [0, 2]; the same.
         cut: Mean trust below which a frame belongs to another scene than its neighbour, and nothing is carried over.
 
     Raises:
@@ -38,7 +40,8 @@ class FilmOptions:
     """
 
     mode: str = "high_frequencies"
-    strength: float = 0.7
+    strength: float = 0.9
+    motion: float = 3.0
     k: int = 4
     one_variant: bool = True
     landmark_sigma: float = 2.0
@@ -60,7 +63,7 @@ class FilmOptions:
             raise UserError(f"landmark_sigma={self.landmark_sigma}: must be a number of frames, at least 0")
         if not _whole(self.landmark_hold, 0):
             raise UserError(f"landmark_hold={self.landmark_hold}: must be a whole number of frames, at least 0")
-        for name in ("flow_tolerance", "colour_tolerance"):
+        for name in ("motion", "flow_tolerance", "colour_tolerance"):
             if not (_number(getattr(self, name)) and getattr(self, name) > 0):
                 raise UserError(f"{name}={getattr(self, name)}: must be positive")
         if not (_number(self.cut) and 0 <= self.cut <= 1):

@@ -20,12 +20,11 @@ from torch import Tensor
 
 from imago.errors import UserError
 from imago.upres.between_frames import every_kth
-from imago.upres.film_blending import blend, trust
+from imago.upres.film_blending import Recursion
 from imago.upres.film_landmarks import smooth_landmarks
 from imago.upres.film_options import FilmOptions
-from imago.upres.flow import match_frames
 
-_WARM_UP_LEFT = 0.02  # of what a closed film's frames owe to how its warm-up began
+_WARM_UP_LEFT = 0.05  # of what a closed film's frames owe to how its warm-up began
 
 
 class UpresFrame(Protocol):
@@ -57,7 +56,7 @@ def stabilise(
         upres_frame: Up-resolves one of them.
         options: How the film is made stable.
         landmarks: Of all frames, as they were found: ``(T, 68, 2)`` in low pixels, NaN where there is no face.
-        loop: The film is closed: its first frame follows its last. Some frames (11 by default) are up-resolved twice,
+        loop: The film is closed: its first frame follows its last. Some frames (29 by default) are up-resolved twice,
             so that the first agrees with the last.
 
     Yields:
@@ -113,19 +112,13 @@ def _blended(
         warm_up = min(warm_up_frames(options.strength), max(len(lows) - 1, 0))
         start = len(lows) - warm_up
         numbered = itertools.chain(((number, lows[number]) for number in range(start, len(lows))), numbered)
-    before: tuple[Tensor, Tensor] | None = None
+    recursion = Recursion(options)
     for step, (number, low) in enumerate(numbered):
-        high = upres(number, low)
-        if before is not None and options.strength > 0:
-            match = match_frames(low, before[0])
-            share = trust(match, options)
-            if share.mean() >= options.cut:
-                high = blend(high, before[1], match, options.strength * share, options.mode == "high_frequencies")
-        before = (low, high)
+        high = recursion.add(low, upres(number, low))
         if step >= warm_up:
-            yield before
+            yield low, high
 
 
 def warm_up_frames(strength: float) -> int:
-    """Frames after which a recursive blend has forgotten how it began, all but a fiftieth."""
+    """Frames after which a recursive blend has forgotten how it began, all but a twentieth."""
     return math.ceil(math.log(_WARM_UP_LEFT) / math.log(strength)) if strength > 0 else 0

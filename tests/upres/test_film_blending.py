@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from moving_textures import FACTOR
+from moving_textures import FACTOR, moving_disc
 
-from imago.upres.film_blending import blend, smooth, trust
+from imago.upres.film_blending import Recursion, blend, share_of_motion, smooth, trust
 from imago.upres.film_options import FilmOptions
 from imago.upres.flow import Match
 
@@ -28,6 +28,42 @@ def test_trust_falls_with_either_error_and_ends_where_hidden():
     match = Match(torch.zeros(2, 1, 5), visible, closing, difference)
     expected = [1, math.exp(-0.5), math.exp(-2), math.exp(-2.5), 0]
     assert trust(match, FilmOptions(flow_tolerance=0.4, colour_tolerance=0.1))[0].tolist() == pytest.approx(expected)
+
+
+def test_what_moves_takes_less_from_the_frame_before():
+    match = still()
+    match.flow[:, 0, 1] = torch.tensor([1.8, -2.4])  # three pixels
+    match.flow[0, 0, 2] = 6
+    share = share_of_motion(match, FilmOptions(strength=0.8, motion=3.0))
+    assert share[0, :4].tolist() == pytest.approx([0.8, 0.4, 0.8 / 3, 0.8])
+
+
+def test_light_that_changes_slowly_wears_trust_out():
+    """Each frame is close to the last, but not to what the mixed film holds of the past: the lag stays bounded."""
+    film = moving_disc(1, size=96)
+    step, strength, tolerance = 0.02, 0.9, 0.1
+    recursion = Recursion(FilmOptions(mode="blended", strength=strength, colour_tolerance=tolerance))
+    lag = 0.0
+    for number in range(20):
+        light = number * step - 0.2
+        mixed = recursion.add(film.lows[0] / 2 + light, film.highs[0] / 2 + light)
+        if number > 0:
+            lag = strength * math.exp(-0.5 * ((lag + step) / tolerance) ** 2) * (lag + step)
+        assert float((film.highs[0] / 2 + light - mixed).mean()) == pytest.approx(lag, rel=0.05, abs=1e-4)
+    assert lag < 0.45 * step * strength / (1 - strength)  # where it would end if only neighbours were compared
+
+
+def test_a_cut_starts_anew():
+    one, two = moving_disc(2, size=96), moving_disc(2, size=96, seed=5)
+    recursion = Recursion(FilmOptions())
+    mixed = [recursion.add(low, high) for low, high in zip(one.lows + two.lows, one.highs + two.highs, strict=True)]
+    assert torch.equal(mixed[0], one.highs[0])
+    assert not torch.equal(mixed[1], one.highs[1])
+    assert torch.equal(mixed[2], two.highs[0])
+    assert recursion.mixed_low is not None
+    fresh = Recursion(FilmOptions())
+    for low, high, expected in zip(two.lows, two.highs, mixed[2:], strict=True):
+        torch.testing.assert_close(fresh.add(low, high), expected)
 
 
 def test_a_still_picture_is_mixed_by_its_share():

@@ -16,6 +16,7 @@ def test_every_mode_is_accepted():
         {"strength": -0.1},
         {"strength": float("nan")},
         {"strength": "much"},
+        {"motion": 0},
         {"k": 1},
         {"k": 2.5},
         {"one_variant": 1},

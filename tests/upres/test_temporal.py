@@ -159,7 +159,7 @@ def test_a_closed_film_is_warmed_up(short):
     upres = Flickering(short)
     list(stabilise(short.lows, upres, FilmOptions(strength=0.5), loop=True))
     assert len(upres.asked) == len(short.lows) + warm_up_frames(0.5)
-    assert warm_up_frames(0.5) == 6  # 1/64 < 1/50 < 1/32
+    assert warm_up_frames(0.5) == 5  # 1/32 < 1/20 < 1/16
     assert warm_up_frames(0.0) == 0
 
 
