@@ -86,22 +86,24 @@ def compare_settings(
 
 def as_table(measured: Mapping[str, MeasuredFilm]) -> str:
     """The measures as a Markdown table; errors and detail also in units of the first setting's."""
+    columns = ("warping error ×10⁴", "of detail ×10⁴", "absolute ×10²", "detail ×10⁴")
     lines = [
-        "| setting | warping error ×10⁴ | of first | absolute ×10² | of first | floors | detail ×10⁴ | of first |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        f"| setting | {' | of first | '.join(columns)} | of first | floors |",
+        f"|---|{'---:|' * 9}",
     ]
     first = next(iter(measured.values())).report
     for name, film in measured.items():
         report = film.report
-        cells = [
-            f"{1e4 * report.warping_error:.3f}",
-            _ratio(report.warping_error, first.warping_error),
-            f"{1e2 * report.absolute_warping_error:.3f}",
-            _ratio(report.absolute_warping_error, first.absolute_warping_error),
-            f"{report.relative:.2f}",
-            f"{1e4 * report.detail:.3f}",
-            _ratio(report.detail, first.detail),
-        ]
+        cells = []
+        for measure, scale in (
+            ("warping_error", 1e4),
+            ("detail_warping_error", 1e4),
+            ("absolute_warping_error", 1e2),
+            ("detail", 1e4),
+        ):
+            value, reference = getattr(report, measure), getattr(first, measure)
+            cells += [f"{scale * value:.3f}", f"{value / reference:.2f}" if reference > 0 else "–"]
+        cells.append(f"{report.relative:.2f}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -112,7 +114,3 @@ def profiles(measured: Mapping[str, MeasuredFilm]) -> Tensor:
     line = torch.full((3, 4, pictures[0].shape[2]), 255, dtype=torch.uint8)
     parts = [part for picture in pictures for part in (picture, line)]
     return torch.cat(parts[:-1], dim=1)
-
-
-def _ratio(value: float, reference: float) -> str:
-    return f"{value / reference:.2f}" if reference > 0 else "–"

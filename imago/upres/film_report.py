@@ -1,6 +1,8 @@
 """How stable a film is: the warping error of Lai et al. 2018, measured as the film streams by."""
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,8 +25,10 @@ class FilmReport:
         warping_error: Mean squared error between a frame and the one before it carried along the flow, over the pixels
             that both show, over all pairs (Lai et al. 2018, section on evaluation metrics).
         absolute_warping_error: The same with the absolute error, which depends less on a few edges.
-        floor: The warping error of the low-resolution film enlarged by Lanczos: what motion that the flow does not
-            follow and resampling leave in a film to which nothing was added. Sharp films lie above it even when stable.
+        detail_warping_error: The part of `warping_error` that is finer than low pixels: what the up-resolution added,
+            and made flicker.
+        floor: The warping error of the low-resolution film enlarged by Lanczos: what a film leaves to which nothing was
+            added, as it changes in ways that no motion explains. In a film that morphs, that is most of it.
         absolute_floor: The same with the absolute error.
         detail: Mean square of what the frames show beyond their enlarged low-pass: blur also lowers the warping error,
             and shows here.
@@ -34,6 +38,7 @@ class FilmReport:
     pairs: int
     warping_error: float
     absolute_warping_error: float
+    detail_warping_error: float
     floor: float
     absolute_floor: float
     detail: float
@@ -41,7 +46,21 @@ class FilmReport:
     @property
     def relative(self) -> float:
         """The warping error in units of the floor."""
-        return self.warping_error / self.floor if self.floor > 0 else float("nan")
+        return self.warping_error / self.floor if self.floor > 0 else math.nan
+
+
+class WarpingError(NamedTuple):
+    """Means over the colours of all pixels that two frames show, colours from 0 to 1.
+
+    Attributes:
+        squared: Error.
+        absolute: Error.
+        detail: Squared error, less that of the means over low pixels.
+    """
+
+    squared: float
+    absolute: float
+    detail: float
 
 
 class FilmMeter:
@@ -60,7 +79,7 @@ class FilmMeter:
         self.loop, self.estimator = loop, estimator
         self.options = FilmOptions() if options is None else options
         self.frames = self.pairs = 0
-        self.sums = np.zeros(4)  # of the errors: squared, absolute, and those of the floor
+        self.sums = np.zeros(6)  # of the film's errors, and those of its floor
         self.detail = 0.0
         self.first: tuple[Tensor, Tensor] | None = None
         self.last: tuple[Tensor, Tensor] | None = None
@@ -89,9 +108,10 @@ class FilmMeter:
         if self.first is not None and self.last is not None and self.frames > 1:
             self._compare(self.first, self.last)
             self.first = None
-        errors = (self.sums / self.pairs if self.pairs else np.full(4, np.nan)).tolist()
-        detail = self.detail / self.frames if self.frames else float("nan")
-        return FilmReport(self.frames, self.pairs, errors[0], errors[1], errors[2], errors[3], detail)
+        errors = (self.sums / self.pairs if self.pairs else np.full(6, np.nan)).tolist()
+        film, floor = WarpingError(*errors[:3]), WarpingError(*errors[3:])
+        detail = self.detail / self.frames if self.frames else math.nan
+        return FilmReport(self.frames, self.pairs, *film, floor.squared, floor.absolute, detail)
 
     def _compare(self, current: tuple[Tensor, Tensor], before: tuple[Tensor, Tensor]) -> None:
         match = match_frames(current[0], before[0], self.estimator)
@@ -103,7 +123,7 @@ class FilmMeter:
         self.pairs += 1
 
 
-def warping_error(current: Tensor, before: Tensor, match: Match) -> tuple[float, float]:
+def warping_error(current: Tensor, before: Tensor, match: Match) -> WarpingError:
     """The error between a frame and the one before it carried along the flow, where both show the same.
 
     Args:
@@ -112,7 +132,7 @@ def warping_error(current: Tensor, before: Tensor, match: Match) -> tuple[float,
         match: From the current low frame to the one before.
 
     Returns:
-        Mean squared and mean absolute error, of colours from 0 to 1; NaN if nothing is visible in both.
+        The means; NaN if nothing is visible in both.
     """
     height, width = current.shape[1:]
     factor = height // match.flow.shape[1]
@@ -125,8 +145,12 @@ def warping_error(current: Tensor, before: Tensor, match: Match) -> tuple[float,
         masked = difference[:, top:bottom] * mask
         squared += float(masked.square().sum(dtype=torch.float64))
         absolute += float(masked.abs().sum(dtype=torch.float64))
-    count = float(visible.sum()) * factor**2 * len(current)
-    return (squared / count, absolute / count) if count else (float("nan"), float("nan"))
+    means = avg_pool2d(difference[None], factor)[0] * visible  # (3, h, w)
+    of_means = factor**2 * float(means.square().sum(dtype=torch.float64))
+    count = factor**2 * len(current) * float(visible.sum())
+    if count == 0:
+        return WarpingError(math.nan, math.nan, math.nan)
+    return WarpingError(squared / count, absolute / count, max(squared - of_means, 0.0) / count)
 
 
 def enlarge_lanczos(low: Tensor, factor: int) -> Tensor:

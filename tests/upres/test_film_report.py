@@ -23,11 +23,12 @@ def test_what_moves_with_the_flow_has_no_error_and_noise_has_that_of_both_frames
     visible = torch.zeros(16, 16, dtype=torch.bool)
     visible[:-1, 2:] = True  # what came in at the edges was not there before
     match = shifted((-2.0, 1.0), visible)
-    assert warping_error(current, before, match) == pytest.approx((0, 0), abs=1e-6)
+    assert warping_error(current, before, match) == pytest.approx((0, 0, 0), abs=1e-6)
     noise = 0.2 * torch.randn(2, 3, 64, 64, generator=generator)
-    squared, absolute = warping_error(noise[0], noise[1], match)
+    squared, absolute, detail = warping_error(noise[0], noise[1], match)
     assert squared == pytest.approx(2 * 0.1**2, rel=0.05)  # colours from 0 to 1: half the amplitude
     assert absolute == pytest.approx(math.sqrt(2) * 0.1 * math.sqrt(2 / math.pi), rel=0.05)
+    assert 0.9 * squared < detail < squared  # white noise has a sixteenth of its power in the means of 4 × 4 pixels
 
 
 def test_only_what_is_visible_counts():
@@ -36,7 +37,7 @@ def test_only_what_is_visible_counts():
     current[:, :, :8] = -0.5
     visible = torch.zeros(4, 4, dtype=torch.bool)
     visible[:, 0] = True
-    assert warping_error(current, before, shifted((0.0, 0.0), visible)) == pytest.approx((0.0625, 0.25))
+    assert warping_error(current, before, shifted((0.0, 0.0), visible)) == pytest.approx((0.0625, 0.25, 0), abs=1e-6)
     assert all(math.isnan(error) for error in warping_error(current, before, shifted((0.0, 0.0), ~visible & visible)))
 
 
@@ -91,6 +92,15 @@ def test_nothing_measured_is_not_a_number():
     assert (report.frames, report.pairs) == (0, 0)
     assert math.isnan(report.warping_error)
     assert math.isnan(report.relative)
+
+
+def test_the_error_of_detail_is_what_the_means_over_low_pixels_do_not_show():
+    y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    checks = (0.4 * (-1.0) ** (x + y)).expand(3, -1, -1)
+    everywhere = torch.ones(16, 16, dtype=torch.bool)
+    error = warping_error(torch.full((3, 64, 64), 0.6), checks, shifted((0.0, 0.0), everywhere))
+    assert error.squared == pytest.approx(0.3**2 + 0.2**2, rel=1e-5)
+    assert error.detail == pytest.approx(0.2**2, rel=1e-5)
 
 
 def test_detail_is_what_lies_beyond_the_low_pixels():
