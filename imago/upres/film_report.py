@@ -156,8 +156,10 @@ def warping_error(current: Tensor, before: Tensor, match: Match) -> WarpingError
 def enlarge_lanczos(low: Tensor, factor: int) -> Tensor:
     """A picture enlarged by Pillow's Lanczos filter (three lobes), in floating point: ``(C, h, w)`` → larger."""
     size = (factor * low.shape[2], factor * low.shape[1])
-    planes = [Image.fromarray(plane).resize(size, Image.Resampling.LANCZOS) for plane in low.float().cpu().numpy()]
-    return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes])).to(low.device)
+    enlarged = np.empty((len(low), size[1], size[0]), dtype=np.float32)
+    for plane, result in zip(low.float().cpu().numpy(), enlarged, strict=True):
+        result[:] = Image.fromarray(plane).resize(size, Image.Resampling.LANCZOS)
+    return torch.from_numpy(enlarged).to(low.device)
 
 
 def _detail(high: Tensor, factor: int) -> float:

@@ -115,6 +115,19 @@ def test_equal_frames_match_everywhere():
     assert match.difference.max() < 0.02
 
 
+def test_what_came_in_at_the_edge_is_not_visible():
+    flows = iter([3.0, -3.0])  # there and back: they close everywhere
+
+    def estimator(current: np.ndarray, other: np.ndarray) -> np.ndarray:
+        flow = np.zeros((*current.shape, 2), dtype=np.float32)
+        flow[..., 0] = next(flows)
+        return flow
+
+    match = match_frames(torch.zeros(3, 32, 40), torch.zeros(3, 32, 40), estimator)
+    assert match.visible[:, :37].all()
+    assert not match.visible[:, 37:].any()
+
+
 def test_what_was_hidden_is_not_visible():
     film = moving_disc(2, size=384, background=(0, 0), disc=(-24, 0))  # six low pixels
     match = match_frames(film.lows[1], film.lows[0])
