@@ -158,7 +158,7 @@ def enlarge_lanczos(low: Tensor, factor: int) -> Tensor:
     size = (factor * low.shape[2], factor * low.shape[1])
     enlarged = np.empty((len(low), size[1], size[0]), dtype=np.float32)
     for plane, result in zip(low.float().cpu().numpy(), enlarged, strict=True):
-        result[:] = Image.fromarray(plane).resize(size, Image.Resampling.LANCZOS)
+        result[:] = np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.LANCZOS))
     return torch.from_numpy(enlarged).to(low.device)
 
 
