@@ -66,8 +66,9 @@ def seam_energy(
         control: A picture of the same content and extent that has no borders there: the result is divided by its own.
 
     Returns:
-        1 where there is no seam, more where there is; also 1 for a plain picture, infinity for one that changes at
-        borders only. NaN where nothing can be compared: a single tile, or a stride of 1.
+        1 where there is no seam, more where there is, less where tiles are flatter at their ends than inside, which is
+        no less of a seam; also 1 for a plain picture, infinity for one that changes at borders only. NaN where nothing
+        can be compared: a single tile, or a stride of 1.
     """
     if control is not None:
         return seam_energy(picture, grid, factor, reach) / seam_energy(control, grid, factor, reach)
