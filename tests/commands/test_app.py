@@ -20,11 +20,34 @@ from commands.app import quoted_path
         "plain/path-1.zip",
     ],
 )
-@pytest.mark.parametrize("key", ["run_dir", "data.path", "source.root", "data.keep", "checkpoint", "out"])
+@pytest.mark.parametrize(
+    "key", ["run_dir", "data.path", "source.root", "data.keep", "checkpoint", "out", "input", "generator"]
+)
 def test_any_path_reaches_hydra_as_it_was_typed(key, path):
     (override,) = OverridesParser.create().parse_overrides([quoted_path(f"{key}={path}")])
     assert override.key_or_group == key
     assert override.value() == path
+
+
+@pytest.mark.parametrize(
+    ("value", "paths"),
+    [
+        ("[runs/a,runs/b]", ["runs/a", "runs/b"]),
+        ("[~/a, runs/b=1]", ["~/a", "runs/b=1"]),
+        ("[runs/a]", ["runs/a"]),
+        ("['~/a','b']", ["~/a", "b"]),
+    ],
+)
+def test_a_list_of_checkpoints_reaches_hydra_as_it_was_typed(value, paths):
+    (override,) = OverridesParser.create().parse_overrides([quoted_path(f"checkpoint={value}")])
+    assert [str(path) for path in override.value()] == paths
+
+
+@pytest.mark.parametrize("seeds", ["0-9", "5", "[0,3]", "[0-3,7,9-12]"])
+def test_ranges_of_seeds_are_no_trouble_to_hydra(seeds):
+    (override,) = OverridesParser.create().parse_overrides([quoted_path(f"seeds={seeds}")])
+    value = override.value()
+    assert str(value).replace(" ", "").replace("'", "") == seeds
 
 
 @pytest.mark.parametrize(
