@@ -16,8 +16,8 @@ class UpresTilingConfig:
     # Tiles per pass through the network; it halves by itself when memory runs out.
     batch: int = 16
 
-    # What each tile is tried as: plain, flip (left to right), contrast<factor>, saturation<factor>, or several at once:
-    # [plain,flip,contrast1.1,flip+saturation0.9].
+    # What each tile is tried as: plain, flip (left to right), contrast:FACTOR, saturation:FACTOR, or several of these
+    # at once: [plain,flip,contrast:1.1,flip+saturation:0.9].
     variants: list[str] = field(default_factory=lambda: ["plain"])
 
     # mean: of all variants; best: the one of the highest score.
