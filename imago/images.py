@@ -17,13 +17,13 @@ from imago.atomic import atomic_path
 from imago.errors import UserError
 
 # What Pillow writes under each ending. WebP without loss: a generator's pictures are what is to be judged.
-_SAVE_OPTIONS: dict[str, dict[str, Any]] = {
+SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     ".png": {"format": "PNG"},
     ".jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
     ".jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
     ".webp": {"format": "WEBP", "lossless": True},
 }
-IMAGE_ENDINGS = tuple(_SAVE_OPTIONS)
+IMAGE_ENDINGS = tuple(SAVE_OPTIONS)
 
 _EXIF_IMAGE_DESCRIPTION = 0x010E
 
@@ -80,7 +80,7 @@ def save_image(
     path = Path(path)
     if not path.suffix:
         path = path.with_name(f"{path.name}.png")
-    options = _SAVE_OPTIONS.get(path.suffix.lower())
+    options = SAVE_OPTIONS.get(path.suffix.lower())
     if options is None:
         raise UserError(f"cannot write a picture as {path.name}: the ending must be one of {', '.join(IMAGE_ENDINGS)}")
     pixels = _height_width_channels(image)

@@ -5,24 +5,27 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from imago.data.sources.source import UnreadableImageError
+from imago.errors import UserError
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # JPEG includes MPO, what phones write when they add a preview
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _ORIENTATION = 0x0112  # EXIF tag
-_TRANSPOSITIONS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+# By EXIF orientation: exchange rows and columns, then reverse the rows, reverse the columns.
+_TURNS = {
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
 }
 _pillow_settings = threading.RLock()
 
@@ -53,18 +56,37 @@ def decode(
     Raises:
         UnreadableImageError: Not an image, truncated, too small, too large (more than 179 million pixels).
     """
+    with opened_image(io.BytesIO(content)) as image:
+        width, height = image.size
+        if min(width, height) < minimum_side:
+            raise UnreadableImageError(f"{width}x{height} is smaller than {minimum_side}x{minimum_side}")
+        image.load()
+        orientation = orientation_of(image)
+        return turned_upright(_to_channels(_eight_bits(image), channels, background), orientation)
+
+
+@contextmanager
+def opened_image(file: IO[bytes]) -> Iterator[Image.Image]:
+    """An image file with its header read; what goes wrong within the block becomes an `UnreadableImageError`.
+
+    Args:
+        file: JPEG, PNG, WebP, BMP or TIFF, open for reading.
+
+    Yields:
+        The image, of which nothing but the header is read. Truncated files are refused, whatever else in this process
+        asked of Pillow.
+
+    Raises:
+        UnreadableImageError: Not an image, truncated, too large (more than 179 million pixels).
+    """
     try:
-        with _strict_pillow(), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            width, height = image.size
-            if min(width, height) < minimum_side:
-                raise UnreadableImageError(f"{width}x{height} is smaller than {minimum_side}x{minimum_side}")
-            image.load()
-            upright = _upright(_eight_bits(image), _orientation_of(image))
-            return _to_channels(upright, channels, background)
-    except UnreadableImageError:
+        with _strict_pillow(), Image.open(file, formats=_FORMATS) as image:
+            yield image
+    except (UnreadableImageError, UserError):  # the latter: a package is missing, for which the file is not to blame
         raise
     except Image.UnidentifiedImageError as error:
-        raise UnreadableImageError("empty file" if not content else "not an image of a known format") from error
+        file.seek(0)
+        raise UnreadableImageError("not an image of a known format" if file.read(1) else "empty file") from error
     except Image.DecompressionBombError as error:
         raise UnreadableImageError("decompression bomb: too many pixels") from error
     except Exception as error:  # Pillow's decoders raise almost anything (SyntaxError, struct.error …) on broken files
@@ -84,7 +106,7 @@ def _strict_pillow() -> Iterator[None]:
             ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
-def _orientation_of(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
     """The EXIF orientation. To be asked after load(), because Pillow's TIFF reader applies and removes it there."""
     try:
         return image.getexif().get(_ORIENTATION, 1)
@@ -92,8 +114,13 @@ def _orientation_of(image: Image.Image) -> int:
         return 1
 
 
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    return image.transpose(_TRANSPOSITIONS[orientation]) if orientation in _TRANSPOSITIONS else image
+def turned_upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """``(H, W, C)`` turned and flipped as an EXIF orientation says; unknown values change nothing."""
+    if orientation not in _TURNS:
+        return pixels
+    exchange, rows, columns = _TURNS[orientation]
+    turned = pixels.transpose(1, 0, 2) if exchange else pixels
+    return np.ascontiguousarray(turned[:: -1 if rows else 1, :: -1 if columns else 1])
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
