@@ -98,7 +98,7 @@ def hydra_main(
             else:  # a _target_ that is not there, or that Hydra does not call
                 tell(str(error).partition(", set env var")[0], error)
             if HydraConfig.get().mode != RunMode.MULTIRUN or isinstance(error, SweepError):
-                sys.exit(2)
+                sys.exit(1 if isinstance(cause, IncompleteError) else 2)
             failed_jobs.append(HydraConfig.get().job.num)
 
     def main() -> None:
@@ -180,6 +180,10 @@ class CurrentStderrHandler(logging.StreamHandler):
 
 class SweepError(UserError):
     """A mistake that all jobs of a sweep share: told once."""
+
+
+class IncompleteError(UserError):
+    """Some of what was asked for failed, and the rest is done: exit code 1."""
 
 
 def _raised_by_hydra(error: BaseException) -> bool:

@@ -112,9 +112,9 @@ class UpresConfig:
     # Of pictures: png, tif or jpg.
     format: str = "png"
 
-    # generator: seeds, as 5, 0-9 or [0,3,7-9]; and numbers of the pictures of each, which are those of generate.py.
+    # generator: seeds, as 5, 0-9 or [0,3,7-9]; and numbers of the pictures of each, by default 0: those of generate.py.
     seeds: Any = 0
-    pictures: Any = 0
+    pictures: Any = None
 
     # generator: 1 is off; lower is less varied, see generate.py.
     truncation: float = 1.0
@@ -136,6 +136,9 @@ class UpresConfig:
 
     # How a film is kept from flickering.
     film: UpresFilmConfig = field(default_factory=UpresFilmConfig)
+
+    # portrait: where the eyes are put, celeba_hq or ffhq, as in the pictures that the stages were trained on.
+    framing: str = "celeba_hq"
 
     # What finds faces and their landmarks: dlib (and face_alignment behind it, where that is installed), face_alignment
     # or none: all guides are empty then.

@@ -1,0 +1,90 @@
+"""Faces, photos and films enlarged stage by stage: what ``upres.py`` does."""
+
+from pathlib import Path
+
+from commands.checkpoints import run_of
+from commands.devices import find_device
+from commands.upres_films import is_film, upres_film_file, upres_noise_film
+from commands.upres_job import UpresJob
+from commands.upres_noise import find_noise, upres_noise
+from commands.upres_options import check_options, checkpoints_of, film_options, tiling_options
+from commands.upres_pictures import upres_pictures
+from conf.upres_schema import UpresConfig
+from imago.data.sources.file_tree import suggestion
+from imago.errors import UserError
+from imago.faces.finding import find_finder
+from imago.networks.serialization import read_description
+from imago.upres.loading import load_stage
+from imago.upres.selection import find_score
+from imago.upres.stages import Stage
+
+
+def upres(cfg: UpresConfig) -> list[Path]:
+    """Makes what the options ask for, and prints what was written and where.
+
+    Args:
+        cfg: The options; any object with the attributes of :class:`UpresConfig`.
+
+    Returns:
+        The files written, in order.
+
+    Raises:
+        UserError: An option is out of range, a checkpoint or a file cannot be read.
+        IncompleteError: Some pictures of a folder failed; the others are written.
+    """
+    check_options(cfg)
+    device = find_device(cfg.device)
+    checkpoints = checkpoints_of(cfg)
+    stages = [_load(path, str(device)) for path in checkpoints]
+    out = Path(cfg.out).expanduser() if cfg.out else run_of(Path(checkpoints[-1]).expanduser()) / "upres"
+    guided = any(stage.guide_channels for stage in stages)
+    cuts = not cfg.generator and cfg.mode == "portrait"
+    finder = find_finder(cfg.landmarks, cfg.predictor_path, str(device)) if guided or cuts else None
+    job = UpresJob(cfg, stages, tiling_options(cfg), finder, out)
+    _check_stages(job)
+    try:
+        try:
+            _make(job)
+        finally:
+            job.write_sheet()
+    except OSError as error:
+        raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
+    return job.written
+
+
+def _make(job: UpresJob) -> None:
+    cfg = job.cfg
+    if cfg.generator:
+        source = find_noise(cfg, job.out)
+        if cfg.what == "film":
+            upres_noise_film(job, source, film_options(cfg))
+        else:
+            upres_noise(job, source)
+        return
+    path = Path(str(cfg.input)).expanduser()
+    if not path.exists():
+        raise UserError(f"input={cfg.input}: no such picture, folder or film{suggestion(path)}")
+    if is_film(path):
+        upres_film_file(job, path, film_options(cfg))
+    else:
+        upres_pictures(job, path)
+
+
+def _load(path: str, device: str) -> Stage:
+    description = read_description(Path(path).expanduser())
+    if "latent_size" in description["config"]:
+        raise UserError(
+            f"checkpoint={path}: this draws faces from noise and enlarges nothing; give it as generator=, and a stage "
+            "trained with experiment=upres_portraits as checkpoint="
+        )
+    return load_stage(path, device)
+
+
+def _check_stages(job: UpresJob) -> None:
+    """What would go wrong with every picture is told once."""
+    options = job.options
+    job.portrait_steps((1, 1))
+    for stage in job.stages:
+        options.stride_of(stage.tile)
+        if options.chooses:
+            find_score(options.score, stage.score)

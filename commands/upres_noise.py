@@ -1,0 +1,121 @@
+"""Faces drawn from noise by a generator, and up-resolved."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from commands.devices import find_device
+from commands.generate import Job as GeneratorJob
+from commands.generate import check_options
+from commands.numbers import parse_numbers
+from commands.picture_labels import PictureLabels
+from commands.upres_job import Stopwatch, UpresJob, extents_text, finished
+from conf.generate_schema import GenerateConfig
+from conf.upres_schema import UpresConfig
+from imago.faces.landmarks import Face
+from imago.images import to_rgb
+from imago.networks.serialization import load_generator
+
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class NoiseSource:
+    """A generator, as generate.py would run it.
+
+    Attributes:
+        job: Its options and what follows from them.
+        seeds: Of the pictures.
+        pictures: Numbers of the pictures of each seed.
+    """
+
+    job: GeneratorJob
+    seeds: list[int]
+    pictures: list[int]
+
+    @property
+    def keys(self) -> list[tuple[int, int]]:
+        """(seed, number) of each picture."""
+        return [(seed, number) for seed in self.seeds for number in self.pictures]
+
+    @property
+    def metadata(self) -> dict[str, object]:
+        """How all its pictures are made."""
+        loaded = self.job.loaded
+        return {"generator": self.job.cfg.checkpoint, "images seen": loaded.images_seen, **self.job.settings}
+
+
+def find_noise(cfg: UpresConfig, out: Path) -> NoiseSource:
+    """Loads the generator that ``generator=`` names.
+
+    Raises:
+        UserError: It cannot be read, or an option is not fit for it.
+    """
+    seeds = parse_numbers("seeds", cfg.seeds)
+    pictures = [0] if cfg.pictures is None else parse_numbers("pictures", cfg.pictures)
+    film = cfg.what == "film"
+    through = film and (len(seeds) > 1 or cfg.pictures is not None)  # a film through these very pictures
+    options = GenerateConfig(
+        checkpoint=str(cfg.generator),
+        what="interpolation" if film else "images",
+        seed=seeds[0],
+        seeds=seeds if through or not film else None,
+        pictures=pictures if through or not film else None,
+        truncation=cfg.truncation,
+        labels=dict(cfg.labels),
+        batch_size=_BATCH,
+        path=cfg.path,
+        seconds=cfg.seconds,
+        fps=cfg.fps,
+    )
+    check_options(options)
+    device = find_device(cfg.device)
+    loaded = load_generator(Path(str(cfg.generator)).expanduser(), device=device)
+    labels = PictureLabels.asked_for(options.labels, loaded, options.checkpoint)
+    return NoiseSource(GeneratorJob(options, loaded, device, loaded.resolution, out, labels), seeds, pictures)
+
+
+def upres_noise(job: UpresJob, source: NoiseSource) -> list[Path]:
+    """Draws faces from noise and up-resolves them.
+
+    Returns:
+        The files written.
+    """
+    wanted = []
+    for seed, number in source.keys:
+        name = f"seed{seed:04d}-{number:05d}{source.job.variant}"
+        if job.cfg.skip_existing and job.path_of(name).exists():
+            job.tell_once(f"what is in {job.out} already is left out (skip_existing=true)")
+        else:
+            wanted.append((seed, number, name))
+    latents = (source.job.latents([(seed, number)])[0] for seed, number, _ in wanted)
+    codes = (source.job.labels.codes(seed, number) for seed, number, _ in wanted)
+    faces = source.job.pictures(latents, len(wanted), codes)
+    for (seed, number, name), face in zip(wanted, faces, strict=True):
+        watch = Stopwatch()
+        picture, found = generated_face(job, face)
+        steps = job.portrait_steps((picture.shape[1], picture.shape[2]))
+        landmarks = [] if found is None else [found.landmarks]
+        planes, chain = job.enlarge(picture, landmarks, steps, name)
+        metadata: dict[str, Any] = {**source.job.labels.texts(seed, number), "seed": seed, "picture": number}
+        metadata |= {**source.metadata, "landmarks": "none" if found is None else "found"}
+        path = job.write(job.path_of(name), finished(planes, grey=len(face) == 1), metadata)
+        job.show(name, picture, landmarks, chain)
+        print(f"wrote {path}: {extents_text(steps, (picture.shape[1], picture.shape[2]))}, {watch}")
+    if job.finder is not None and job.finder.pictures:
+        print(job.finder.summary("faces"))
+    return job.written
+
+
+def generated_face(job: UpresJob, face: Tensor, film: bool = False) -> tuple[Tensor, Face | None]:
+    """A generator's picture, uint8 ``(C, H, W)``, as stages read it, ``(3, H, W)`` in [-1, 1], and the face in it."""
+    rgb = to_rgb(face)
+    if job.finder is None:
+        found = None
+    else:
+        pixels = rgb.permute(1, 2, 0).contiguous().numpy()
+        found = job.finder.next_face(pixels) if film else job.finder.face(pixels)
+    return rgb.to(torch.float32) / 127.5 - 1, found
