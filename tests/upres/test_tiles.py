@@ -53,7 +53,7 @@ def test_tiles_cover_the_axis_evenly_and_end_with_it(axis: Axis) -> None:
     assert origins[0] == 0
     assert origins[-1] + axis.tile == max(axis.length, axis.tile)
     assert len(origins) == 1 + int(np.ceil(max(axis.length - axis.tile, 0) / axis.stride))
-    assert gaps.size == 0 or (1 <= gaps.min() and gaps.max() <= axis.stride and gaps.max() - gaps.min() <= 1)
+    assert gaps.size == 0 or (gaps.min() >= 1 and gaps.max() <= axis.stride and gaps.max() - gaps.min() <= 1)
 
 
 @given(axes(), st.integers(1, 8))
