@@ -1,19 +1,22 @@
 """Faces, photos and films enlarged stage by stage: what ``upres.py`` does."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
+from commands.app import IncompleteError
 from commands.checkpoints import run_of
 from commands.devices import find_device
-from commands.upres_films import is_film, upres_film_file, upres_noise_film
+from commands.upres_films import upres_film_file, upres_noise_film
 from commands.upres_job import UpresJob
 from commands.upres_noise import find_noise, upres_noise
 from commands.upres_options import check_options, checkpoints_of, film_options, tiling_options
-from commands.upres_pictures import upres_pictures
+from commands.upres_pictures import upres_picture
 from conf.upres_schema import UpresConfig
-from imago.data.sources.file_tree import suggestion
 from imago.errors import UserError
 from imago.faces.finding import find_finder
 from imago.networks.serialization import read_description
+from imago.upres.failures import Failures
+from imago.upres.inputs import find_inputs
 from imago.upres.loading import load_stage
 from imago.upres.selection import find_score
 from imago.upres.stages import Stage
@@ -61,13 +64,22 @@ def _make(job: UpresJob) -> None:
         else:
             upres_noise(job, source)
         return
-    path = Path(str(cfg.input)).expanduser()
-    if not path.exists():
-        raise UserError(f"input={cfg.input}: no such picture, folder or film{suggestion(path)}")
-    if is_film(path):
-        upres_film_file(job, path, film_options(cfg))
-    else:
-        upres_pictures(job, path)
+    given = cfg.input if isinstance(cfg.input, str) else [str(path) for path in cfg.input]
+    inputs = find_inputs(given, job.out, f".{cfg.format}", skip_existing=cfg.skip_existing)
+    job.tell_left_out(len(inputs.existing), len(inputs.existing) + len(inputs.files))
+    failures = Failures(len(inputs.files))
+    for file in inputs.files:
+        with failures.recorded(file.name) if len(inputs.files) > 1 else nullcontext():
+            if file.is_film:
+                upres_film_file(job, file, film_options(cfg))
+            else:
+                upres_picture(job, file)
+    if any(not file.is_film for file in inputs.files):
+        job.tell_landmarks("pictures")
+    try:
+        failures.raise_if_any()
+    except UserError as error:
+        raise IncompleteError(str(error)) from error
 
 
 def _load(path: str, device: str) -> Stage:

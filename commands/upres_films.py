@@ -19,6 +19,7 @@ from imago.upres.chain import Step, scaled_landmarks
 from imago.upres.film_landmarks import smooth_landmarks
 from imago.upres.film_options import FilmOptions
 from imago.upres.film_report import FilmMeter
+from imago.upres.inputs import InputFile
 from imago.upres.selection import Choice
 from imago.upres.stacking import resample
 from imago.upres.temporal import stabilise
@@ -28,17 +29,10 @@ from imago.video import film_path, write_film
 _PROFILE_STRETCH = 4  # rows of the temporal profile for each frame
 _BARELY_MOVES = 3.0  # seconds, see generate.py
 
-FILM_INPUTS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
-
 UpresFrame = Callable[[Tensor, NDArray[np.floating] | None, Any], tuple[Tensor, Sequence[Choice]]]
 
 
-def is_film(path: Path) -> bool:
-    """Whether a file is a film, by its ending."""
-    return path.suffix.lower() in FILM_INPUTS and not path.is_dir()
-
-
-def upres_film_file(job: UpresJob, path: Path, options: FilmOptions) -> list[Path]:
+def upres_film_file(job: UpresJob, file: InputFile, options: FilmOptions) -> None:
     """A film, up-resolved, with its sound."""
     raise NotImplementedError
 
@@ -162,7 +156,7 @@ def report_landmarks(job: UpresJob, tracks: NDArray[np.float64], options: FilmOp
     steady = smooth_landmarks(tracks, options.landmark_sigma, loop, options.landmark_hold)
     known, found = (np.isfinite(values).all(axis=(1, 2)) for values in (steady, tracks))
     job.finder.held(int((known & ~found).sum()))
-    print(job.finder.summary("frames"))
+    job.tell_landmarks("frames")
 
 
 def no_landmarks() -> NDArray[np.float64]:

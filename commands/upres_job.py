@@ -112,9 +112,27 @@ class UpresJob:
             self.told.add(message)
             print(message)
 
+    def tell_left_out(self, there: int, count: int) -> None:
+        """Tells what was left out because it is there."""
+        if there:
+            print(f"{there} of {count} results are in {self.out} already and are left out (skip_existing=true)")
+
+    def tell_landmarks(self, unit: str) -> None:
+        """Prints how often landmarks were found.
+
+        Args:
+            unit: What was looked at, in the plural.
+        """
+        if self.finder is not None and self.finder.pictures:
+            print(self.finder.summary(unit))
+
     def find(self, image: NDArray[np.uint8]) -> list[Face]:
         """The faces of a picture, uint8 ``(H, W, 3)``, the most prominent first."""
         return [] if self.finder is None else self.finder.faces(image)
+
+    def name_of(self, path: Path) -> str:
+        """A result's path in the folder, without ending."""
+        return path.relative_to(self.out).with_suffix("").as_posix()
 
     def show(self, name: str, picture: Tensor, faces: Sequence[NDArray[np.float64]], chain: ChainResult) -> None:
         """Puts a picture on the contact sheet, if there is to be one."""
@@ -128,10 +146,6 @@ class UpresJob:
             self.written.append(path)
             more = f"; {self.sheet.left_out} more pictures are not on it" if self.sheet.left_out else ""
             print(f"wrote {path}: every stage{more}")
-
-    def path_of(self, name: str, addition: str = "") -> Path:
-        """Where a picture goes: ``<name><addition>.<format>`` in the folder."""
-        return self.out / f"{name}{addition}.{self.cfg.format}"
 
     def write(self, path: Path, pixels: NDArray[Any], metadata: Mapping[str, object], **carried: Any) -> Path:
         """Writes a picture ``(H, W, C)`` with its dots per inch and how it was made.

@@ -86,27 +86,25 @@ def upres_noise(job: UpresJob, source: NoiseSource) -> list[Path]:
     """
     wanted = []
     for seed, number in source.keys:
-        name = f"seed{seed:04d}-{number:05d}{source.job.variant}"
-        if job.cfg.skip_existing and job.path_of(name).exists():
-            job.tell_once(f"what is in {job.out} already is left out (skip_existing=true)")
-        else:
-            wanted.append((seed, number, name))
+        path = job.out / f"seed{seed:04d}-{number:05d}{source.job.variant}.{job.cfg.format}"
+        if not (job.cfg.skip_existing and path.exists()):
+            wanted.append((seed, number, path))
+    job.tell_left_out(len(source.keys) - len(wanted), len(source.keys))
     latents = (source.job.latents([(seed, number)])[0] for seed, number, _ in wanted)
     codes = (source.job.labels.codes(seed, number) for seed, number, _ in wanted)
     faces = source.job.pictures(latents, len(wanted), codes)
-    for (seed, number, name), face in zip(wanted, faces, strict=True):
+    for (seed, number, path), face in zip(wanted, faces, strict=True):
         watch = Stopwatch()
         picture, found = generated_face(job, face)
         steps = job.portrait_steps((picture.shape[1], picture.shape[2]))
         landmarks = [] if found is None else [found.landmarks]
-        planes, chain = job.enlarge(picture, landmarks, steps, name)
+        planes, chain = job.enlarge(picture, landmarks, steps, path.stem)
         metadata: dict[str, Any] = {**source.job.labels.texts(seed, number), "seed": seed, "picture": number}
         metadata |= {**source.metadata, "landmarks": "none" if found is None else "found"}
-        path = job.write(job.path_of(name), finished(planes, grey=len(face) == 1), metadata)
-        job.show(name, picture, landmarks, chain)
+        job.write(path, finished(planes, grey=len(face) == 1), metadata)
+        job.show(job.name_of(path), picture, landmarks, chain)
         print(f"wrote {path}: {extents_text(steps, (picture.shape[1], picture.shape[2]))}, {watch}")
-    if job.finder is not None and job.finder.pictures:
-        print(job.finder.summary("faces"))
+    job.tell_landmarks("faces")
     return job.written
 
 

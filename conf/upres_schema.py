@@ -79,8 +79,8 @@ class UpresConfig:
     # .ckpt files or generator .safetensors.
     checkpoint: Any = MISSING
 
-    # A picture, a folder of them (and all folders in it), or a film.
-    input: str | None = None
+    # A picture, a folder of them (and all folders in it), a film, a pattern with * in quotes, or several as [a,b].
+    input: Any = None
 
     # In place of `input`: the checkpoint of a generator of faces.
     generator: str | None = None
