@@ -1,9 +1,12 @@
 """What the commands do to arguments before Hydra reads them."""
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from commands.app import quoted_path
+from commands.app import IncompleteError, hydra_main, quoted_path
+from conf.upres_schema import UpresConfig
+from imago.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -56,3 +59,16 @@ def test_ranges_of_seeds_are_no_trouble_to_hydra(seeds):
 )
 def test_other_arguments_are_left_alone(argument):
     assert quoted_path(argument) == argument
+
+
+@pytest.mark.parametrize(("error", "code"), [(IncompleteError("2 of 3 failed"), 1), (UserError("no such thing"), 2)])
+def test_what_failed_in_part_ends_with_another_exit_code(monkeypatch, capsys, error, code):
+    def task(cfg):
+        raise error
+
+    monkeypatch.setattr("sys.argv", ["upres.py", "checkpoint=a"])
+    GlobalHydra.instance().clear()
+    with pytest.raises(SystemExit) as caught:
+        hydra_main("upres", task, UpresConfig, "Test.")()
+    assert caught.value.code == code
+    assert capsys.readouterr().err == f"error: {error}\n"
