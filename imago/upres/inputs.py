@@ -71,7 +71,8 @@ def find_inputs(
         skip_existing: Leave out files whose result is there.
 
     Raises:
-        UserError: Nothing there, a folder without pictures, `out` is an input folder, or a result would overwrite an input.
+        UserError: Nothing there, a folder without pictures, `out` is an input folder, or a result would overwrite an
+            input.
     """
     out = Path(out).expanduser()
     several = [given] if isinstance(given, str | Path) else list(given)

@@ -18,8 +18,8 @@ LUMA = (0.299, 0.587, 0.114)
 
 def luma(pictures: Tensor) -> Tensor:
     """Brightness of RGB pictures: ``(..., 3, H, W)`` → ``(..., 1, H, W)``, in the same range."""
-    weights = torch.tensor(LUMA, dtype=pictures.dtype, device=pictures.device)
-    return (pictures * weights[:, None, None]).sum(dim=-3, keepdim=True)
+    red, green, blue = pictures.split(1, dim=-3)
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 
 @dataclass(frozen=True)
