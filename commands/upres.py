@@ -6,7 +6,8 @@ from pathlib import Path
 from commands.app import IncompleteError
 from commands.checkpoints import run_of
 from commands.devices import find_device
-from commands.upres_films import upres_film_file, upres_noise_film
+from commands.upres_film_files import upres_film_file
+from commands.upres_films import upres_noise_film
 from commands.upres_job import UpresJob
 from commands.upres_noise import find_noise, upres_noise
 from commands.upres_options import check_options, checkpoints_of, film_options, tiling_options

@@ -14,12 +14,12 @@ from torch import Tensor
 from commands.generate import path_latents
 from commands.upres_job import Stopwatch, UpresJob, extents_text
 from commands.upres_noise import NoiseSource, generated_face
+from imago.faces.finding import LandmarkFinder
 from imago.images import save_image, to_uint8
 from imago.upres.chain import Step, scaled_landmarks
 from imago.upres.film_landmarks import smooth_landmarks
 from imago.upres.film_options import FilmOptions
 from imago.upres.film_report import FilmMeter
-from imago.upres.inputs import InputFile
 from imago.upres.selection import Choice
 from imago.upres.stacking import resample
 from imago.upres.temporal import stabilise
@@ -30,11 +30,6 @@ _PROFILE_STRETCH = 4  # rows of the temporal profile for each frame
 _BARELY_MOVES = 3.0  # seconds, see generate.py
 
 UpresFrame = Callable[[Tensor, NDArray[np.floating] | None, Any], tuple[Tensor, Sequence[Choice]]]
-
-
-def upres_film_file(job: UpresJob, file: InputFile, options: FilmOptions) -> None:
-    """A film, up-resolved, with its sound."""
-    raise NotImplementedError
 
 
 def upres_noise_film(job: UpresJob, source: NoiseSource, options: FilmOptions) -> list[Path]:
@@ -62,7 +57,7 @@ def upres_noise_film(job: UpresJob, source: NoiseSource, options: FilmOptions) -
     def write(high: Iterator[NDArray[np.uint8]]) -> None:
         write_film(high, target, cfg.fps)
 
-    report_landmarks(job, tracks, options, loop=True)
+    report_landmarks(job.finder, tracks, options, loop=True)
     stabilised(job, lows, steps, tracks, options, write, target, count, loop=True)
     print(f"wrote {target}: {count} frames ({count / cfg.fps:g} s), {extents_text(steps, extent)}, {watch}")
     if cfg.path == "gaussian" and cfg.seconds < _BARELY_MOVES:
@@ -149,14 +144,16 @@ def low_extent(high: tuple[int, int], extent: tuple[int, int]) -> tuple[int, int
     return high[0] // factor, high[1] // factor
 
 
-def report_landmarks(job: UpresJob, tracks: NDArray[np.float64], options: FilmOptions, loop: bool = False) -> None:
+def report_landmarks(
+    finder: LandmarkFinder | None, tracks: NDArray[np.float64], options: FilmOptions, loop: bool = False
+) -> None:
     """Tells in how many frames there were landmarks, those taken over from the frame before included."""
-    if job.finder is None:
+    if finder is None:
         return
     steady = smooth_landmarks(tracks, options.landmark_sigma, loop, options.landmark_hold)
     known, found = (np.isfinite(values).all(axis=(1, 2)) for values in (steady, tracks))
-    job.finder.held(int((known & ~found).sum()))
-    job.tell_landmarks("frames")
+    finder.held(int((known & ~found).sum()))
+    print(finder.summary("frames"))
 
 
 def no_landmarks() -> NDArray[np.float64]:

@@ -70,7 +70,8 @@ class LandmarkFinder:
     def next_face(self, frame: NDArray[np.uint8]) -> Face | None:
         """The face of a film's next frame: the one nearest to that of the last frame that had any.
 
-        So a film does not jump from one face to another that has become a little larger.
+        So a film does not jump from one face to another that has become a little larger. Each film wants a finder of
+        its own, see :meth:`fresh`.
         """
         faces = self.faces(frame)
         if faces and self._last is not None:
@@ -79,9 +80,9 @@ class LandmarkFinder:
         self._last = faces[0] if faces else self._last
         return faces[0] if faces else None
 
-    def new_film(self) -> None:
-        """Forgets the last frame's face."""
-        self._last = None
+    def fresh(self) -> "LandmarkFinder":
+        """The same detectors, and nothing seen or counted yet."""
+        return LandmarkFinder(self.detectors)
 
     def held(self, frames: int) -> None:
         """Counts frames of a film whose landmarks were taken over from the frame before."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from imago.errors import UserError
-from imago.faces.alignment import CropTransform, align, crop_rectangle
+from imago.faces.alignment import CropTransform, OrientedRectangle, align, crop_rectangle
 from imago.faces.landmarks import as_celeba_annotates, five_points
 from imago.upres.chain import shrunk_to
 from imago.upres.pixels import from_unit, to_unit
@@ -53,20 +53,36 @@ def cut_portrait(
     Raises:
         UserError: The landmarks are no face's, or another framing.
     """
-    if framing not in FRAMINGS:
-        raise UserError(f"framing={framing}: must be one of {', '.join(FRAMINGS)}")
     large = size * max(1, _ALIGNED // size)
-    points = five_points(landmarks)
-    if framing == "celeba_hq":
-        points = as_celeba_annotates(points)
+    rectangle = portrait_rectangle(landmarks, framing)
     try:
-        rectangle = crop_rectangle(points[0], points[1], points[3], points[4])
         pixels, transform = align(photo, rectangle, large, _SUPERSAMPLED * large)
     except ValueError as error:
         raise UserError(f"the face that was found cannot be cut out: {error}") from error
     known = [transform.to_crop(np.asarray(landmarks, dtype=np.float64))]
     (small,), picture = shrunk_to((size, size), to_unit(torch.from_numpy(pixels).permute(2, 0, 1)), known)
     return Portrait(picture, small, CropTransform(rectangle, size))
+
+
+def portrait_rectangle(landmarks: NDArray[np.floating], framing: str = "celeba_hq") -> OrientedRectangle:
+    """The part of a photo that becomes the portrait.
+
+    Args:
+        landmarks: ``(68, 2)``, in pixels of the photo.
+        framing: "celeba_hq" or "ffhq".
+
+    Raises:
+        UserError: The landmarks are no face's, or another framing.
+    """
+    if framing not in FRAMINGS:
+        raise UserError(f"framing={framing}: must be one of {', '.join(FRAMINGS)}")
+    points = five_points(landmarks)
+    if framing == "celeba_hq":
+        points = as_celeba_annotates(points)
+    try:
+        return crop_rectangle(points[0], points[1], points[3], points[4])
+    except ValueError as error:
+        raise UserError(f"the face that was found cannot be cut out: {error}") from error
 
 
 def paste_back(

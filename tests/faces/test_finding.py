@@ -83,10 +83,11 @@ def test_a_film_stays_with_its_face() -> None:
     finder = LandmarkFinder({"it": Scripted(*frames, frames[1])})
     places = [None if f is None else f.landmarks[0, 0] for f in (finder.next_face(PICTURE) for _ in range(4))]
     assert places == [50, 52, None, 60]
-    finder.new_film()
-    first = finder.next_face(PICTURE)
+    another = finder.fresh()
+    first = another.next_face(PICTURE)
     assert first is not None
     assert first.landmarks[0, 0] == 150
+    assert (finder.pictures, another.pictures) == (4, 1)
 
 
 def test_an_enlarged_picture_gives_coordinates_of_the_picture_itself() -> None:
