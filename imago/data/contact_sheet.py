@@ -1,6 +1,7 @@
 """Sheets of small pictures with captions, to look at what a score prefers."""
 
 import math
+import unicodedata
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,10 +12,15 @@ from PIL import Image, ImageDraw, ImageFont
 from imago.images import image_grid
 
 _PADDING = 4  # pixels between cells
+_SIGNS = str.maketrans({"×": "x", "²": "", "ß": "ss", "→": "to", "–": "-"})
 
 
 def contact_sheet(
-    pictures: Sequence[NDArray[np.uint8]], captions: Sequence[str], columns: int | None = None, side: int = 160
+    pictures: Sequence[NDArray[np.uint8]],
+    captions: Sequence[str],
+    columns: int | None = None,
+    side: int = 160,
+    text: int | None = None,
 ) -> NDArray[np.uint8]:
     """Pictures row by row, each with its caption below.
 
@@ -23,6 +29,7 @@ def contact_sheet(
         captions: One a picture; cut off where they are wider than the picture.
         columns: Pictures in a row; by default about a square.
         side: Of a picture on the sheet, in pixels.
+        text: Height of a caption's line, in pixels; by default a ninth of the side, at least 12.
 
     Returns:
         uint8 ``(H, W, 3)``, on black.
@@ -32,7 +39,8 @@ def contact_sheet(
     """
     if not pictures or len(pictures) != len(captions):
         raise ValueError(f"a sheet needs pictures and a caption for each, got {len(pictures)} and {len(captions)}")
-    cells = [_cell(picture, caption, side) for picture, caption in zip(pictures, captions, strict=True)]
+    height = text or max(12, side // 9)
+    cells = [_cell(picture, caption, side, height) for picture, caption in zip(pictures, captions, strict=True)]
     stacked = torch.from_numpy(np.stack(cells)).permute(0, 3, 1, 2)  # (N, 3, H, W)
     return image_grid(stacked, columns, _PADDING).permute(1, 2, 0).numpy()
 
@@ -73,14 +81,21 @@ def best_and_worst(
     return np.concatenate([sheets[0], gap, sheets[1]] if len(sheets) > 1 else sheets)
 
 
-def _cell(picture: NDArray[np.uint8], caption: str, side: int) -> NDArray[np.uint8]:
-    """uint8 ``(side + height of the text, side, 3)``."""
+def _cell(picture: NDArray[np.uint8], caption: str, side: int, height: int) -> NDArray[np.uint8]:
+    """uint8 ``(side + height + 2, side, 3)``."""
     image = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture[..., :3]).convert("RGB")
     scale = side / max(image.size)
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     image = image.resize(size, Image.Resampling.LANCZOS)
-    height = max(12, side // 9)
     cell = Image.new("RGB", (side, side + height + 2))
     cell.paste(image, ((side - size[0]) // 2, (side - size[1]) // 2))
-    ImageDraw.Draw(cell).text((2, side), caption, fill=(255, 255, 255), font=ImageFont.load_default(height - 2))
+    font = ImageFont.load_default(height - 2)
+    ImageDraw.Draw(cell).text((2, side), _drawable(caption), fill=(255, 255, 255), font=font)
     return np.asarray(cell)
+
+
+def _drawable(caption: str) -> str:
+    """What Pillow's font has of a caption: ASCII, so letters lose their accents, and others become question marks."""
+    plain = unicodedata.normalize("NFKD", caption.translate(_SIGNS))
+    letters = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    return letters.encode("ascii", "replace").decode()
