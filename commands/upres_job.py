@@ -14,18 +14,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from commands.upres_options import checkpoints_of
-from commands.upres_sheet import StageSheet
 from conf.upres_schema import UpresConfig
 from imago import __version__
 from imago.faces.finding import LandmarkFinder
+from imago.faces.guide import draw_guide
 from imago.faces.landmarks import Face
+from imago.images import save_image
 from imago.picture_files import write_picture
-from imago.upres.chain import ChainResult, Step, portrait_steps, run_steps, whole_steps
+from imago.upres.chain import ChainResult, Step, portrait_steps, run_steps, scaled_landmarks, whole_steps
+from imago.upres.contact_sheet import Shown, StageSheet
 from imago.upres.options import TilingOptions
 from imago.upres.selection import Choice
 from imago.upres.stages import Stage
 
 _IN_MEMORY = 1 << 29  # bytes of a result; larger ones lie in a temporary file
+_GUIDE = 1024  # pixels of a guide that is only looked at
 
 Progress = Callable[[int, int, int], None]
 
@@ -42,6 +45,7 @@ class UpresJob:
         out: The folder to write to.
         written: Files, in order.
         sheet: Collects what is shown of every stage.
+        shown: The names of the pictures on it.
         told: What was said once already.
     """
 
@@ -52,6 +56,7 @@ class UpresJob:
     out: Path
     written: list[Path] = field(default_factory=list)
     sheet: StageSheet = field(default_factory=StageSheet)
+    shown: list[str] = field(default_factory=list)
     told: set[str] = field(default_factory=set)
 
     @property
@@ -130,22 +135,37 @@ class UpresJob:
         """The faces of a picture, uint8 ``(H, W, 3)``, the most prominent first."""
         return [] if self.finder is None else self.finder.faces(image)
 
-    def name_of(self, path: Path) -> str:
-        """A result's path in the folder, without ending."""
-        return path.relative_to(self.out).with_suffix("").as_posix()
+    def show(self, path: Path, picture: Tensor, faces: Sequence[NDArray[np.float64]], chain: ChainResult) -> None:
+        """Puts a picture on the contact sheet, if there is to be one.
 
-    def show(self, name: str, picture: Tensor, faces: Sequence[NDArray[np.float64]], chain: ChainResult) -> None:
-        """Puts a picture on the contact sheet, if there is to be one."""
-        if self.cfg.contact_sheet:
-            self.sheet.add(name, picture, faces, chain)
+        Args:
+            path: Of the result.
+            picture: What went in, ``(3, H, W)`` in [-1, 1].
+            faces: Landmarks in its pixels.
+            chain: What came out.
+        """
+        if not self.cfg.contact_sheet:
+            return
+        height, width = picture.shape[1:]
+        name = path.relative_to(self.out).with_suffix("").as_posix()
+        row = [Shown(f"{name}, {width}×{height}", picture, detail=True)]
+        if self.finder is not None:
+            row.append(Shown(f"guide, {len(faces)} face{'s' * (len(faces) != 1)}", _guide(faces, (height, width))))
+        for number, made in enumerate(chain.pictures, start=1):
+            row.append(Shown(f"stage {number}, {made.shape[2]}×{made.shape[1]}", made, detail=True))
+        eye = [faces[0][36:42].mean(axis=0) + 0.5] if faces else []
+        self.sheet.add(row, *((float(x) / width, float(y) / height) for x, y in eye))
+        self.shown.append(name)
 
     def write_sheet(self) -> None:
-        """Writes the contact sheet, if there is anything to show."""
-        path = self.sheet.write(self.out)
-        if path is not None:
-            self.written.append(path)
-            more = f"; {self.sheet.left_out} more pictures are not on it" if self.sheet.left_out else ""
-            print(f"wrote {path}: every stage{more}")
+        """Writes the contact sheet, if there is anything to show: ``<name>-stages.png`` of a single picture."""
+        if not self.shown:
+            return
+        name = f"{self.shown[0]}-stages.png" if len(self.shown) == 1 else "contact-sheet.png"
+        path = save_image(self.out / name, self.sheet.picture())
+        self.written.append(path)
+        more = f"; {self.sheet.left_out} more pictures are not on it" if self.sheet.left_out else ""
+        print(f"wrote {path}: every stage{more}")
 
     def write(self, path: Path, pixels: NDArray[Any], metadata: Mapping[str, object], **carried: Any) -> Path:
         """Writes a picture ``(H, W, C)`` with its dots per inch and how it was made.
@@ -171,6 +191,13 @@ class UpresJob:
             "stages": ", ".join(checkpoints_of(self.cfg)),
             "tiling": f"stride {tiling.stride or 'of half a tile'}, colour {tiling.colour:g}{variants}",
         }
+
+
+def _guide(faces: Sequence[NDArray[np.float64]], extent: tuple[int, int]) -> Tensor:
+    """The guide of a picture (height, width) in colours, in [-1, 1], no larger than anybody looks at."""
+    scale = min(1.0, _GUIDE / max(extent))
+    small = max(1, round(extent[0] * scale)), max(1, round(extent[1] * scale))
+    return draw_guide(scaled_landmarks(faces, extent, small), small) * 2 - 1
 
 
 def extents_text(steps: Sequence[Step], extent: tuple[int, int]) -> str:

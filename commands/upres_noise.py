@@ -102,7 +102,7 @@ def upres_noise(job: UpresJob, source: NoiseSource) -> list[Path]:
         metadata: dict[str, Any] = {**source.job.labels.texts(seed, number), "seed": seed, "picture": number}
         metadata |= {**source.metadata, "landmarks": "none" if found is None else "found"}
         job.write(path, finished(planes, grey=len(face) == 1), metadata)
-        job.show(job.name_of(path), picture, landmarks, chain)
+        job.show(path, picture, landmarks, chain)
         print(f"wrote {path}: {extents_text(steps, (picture.shape[1], picture.shape[2]))}, {watch}")
     job.tell_landmarks("faces")
     return job.written

@@ -38,7 +38,7 @@ def _portrait(job: UpresJob, picture: Picture, file: InputFile, watch: Stopwatch
     metadata = {"made from": file.name, "mode": "portrait", "faces": len(faces)}
     carried = {"icc_profile": picture.icc_profile, "exif": picture.exif}
     job.write(file.target, finished(planes, grey=picture.pixels.shape[2] == 1), metadata, **carried)
-    job.show(job.name_of(file.target), portrait.picture, [portrait.landmarks], chain)
+    job.show(file.target, portrait.picture, [portrait.landmarks], chain)
     print(f"wrote {file.target}: {extents_text(steps, extent)}, {watch}")
     if job.cfg.paste_back:
         watch = Stopwatch()
@@ -58,7 +58,7 @@ def _whole(job: UpresJob, picture: Picture, file: InputFile, watch: Stopwatch) -
     pixels = finished(planes, None if alpha is None else alpha[0].numpy(), grey=channels == 1)
     metadata = {"made from": file.name, "mode": "whole", "faces": len(landmarks)}
     job.write(file.target, pixels, metadata, icc_profile=picture.icc_profile, exif=picture.exif)
-    job.show(job.name_of(file.target), colours, landmarks, chain)
+    job.show(file.target, colours, landmarks, chain)
     print(f"wrote {file.target}: {extents_text(steps, (height, width))}, {watch}")
 
 
