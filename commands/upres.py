@@ -1,5 +1,6 @@
 """Faces, photos and films enlarged stage by stage: what ``upres.py`` does."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from commands.upres_noise import find_noise, upres_noise
 from commands.upres_options import check_options, checkpoints_of, film_options, tiling_options
 from commands.upres_pictures import upres_picture
 from conf.upres_schema import UpresConfig
-from imago.errors import UserError
-from imago.faces.finding import find_finder
+from imago.errors import MissingDependencyError, UserError
+from imago.faces.finding import LandmarkFinder, find_finder
 from imago.networks.serialization import read_description
 from imago.upres.failures import Failures
 from imago.upres.inputs import find_inputs
@@ -41,10 +42,7 @@ def upres(cfg: UpresConfig) -> list[Path]:
     checkpoints = checkpoints_of(cfg)
     stages = [_load(path, str(device)) for path in checkpoints]
     out = Path(cfg.out).expanduser() if cfg.out else run_of(Path(checkpoints[-1]).expanduser()) / "upres"
-    guided = any(stage.guide_channels for stage in stages)
-    cuts = not cfg.generator and cfg.mode == "portrait"
-    finder = find_finder(cfg.landmarks, cfg.predictor_path, str(device)) if guided or cuts else None
-    job = UpresJob(cfg, stages, tiling_options(cfg), finder, out)
+    job = UpresJob(cfg, stages, tiling_options(cfg), _finder(cfg, stages, str(device)), out)
     _check_stages(job)
     try:
         try:
@@ -91,6 +89,19 @@ def _load(path: str, device: str) -> Stage:
             "trained with experiment=upres_portraits as checkpoint="
         )
     return load_stage(path, device)
+
+
+def _finder(cfg: UpresConfig, stages: Sequence[Stage], device: str) -> LandmarkFinder | None:
+    """What looks for faces, if there is a use for them."""
+    cuts = not cfg.generator and cfg.mode == "portrait"
+    if not cuts and not any(stage.guide_channels for stage in stages):
+        return None
+    try:
+        return find_finder(cfg.landmarks, cfg.predictor_path, device)
+    except MissingDependencyError as error:
+        if cuts:
+            raise
+        raise UserError(f"{error}, or choose landmarks=none: all guides are empty then") from error
 
 
 def _check_stages(job: UpresJob) -> None:

@@ -19,7 +19,7 @@ from imago.faces.landmarks import Face
 from imago.images import to_rgb
 from imago.networks.serialization import load_generator
 
-_BATCH = 16
+_BATCH, _SIDE = 16, 512  # pictures at a time, of no more pixels in all than one of so many squared
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,6 @@ def find_noise(cfg: UpresConfig, out: Path) -> NoiseSource:
         pictures=pictures if through or not film else None,
         truncation=cfg.truncation,
         labels=dict(cfg.labels),
-        batch_size=_BATCH,
         path=cfg.path,
         seconds=cfg.seconds,
         fps=cfg.fps,
@@ -74,6 +73,7 @@ def find_noise(cfg: UpresConfig, out: Path) -> NoiseSource:
     check_options(options)
     device = find_device(cfg.device)
     loaded = load_generator(Path(str(cfg.generator)).expanduser(), device=device)
+    options.batch_size = max(1, min(_BATCH, (_SIDE // loaded.resolution) ** 2))
     labels = PictureLabels.asked_for(options.labels, loaded, options.checkpoint)
     return NoiseSource(GeneratorJob(options, loaded, device, loaded.resolution, out, labels), seeds, pictures)
 
@@ -90,22 +90,30 @@ def upres_noise(job: UpresJob, source: NoiseSource) -> list[Path]:
         if not (job.cfg.skip_existing and path.exists()):
             wanted.append((seed, number, path))
     job.tell_left_out(len(source.keys) - len(wanted), len(source.keys))
-    latents = (source.job.latents([(seed, number)])[0] for seed, number, _ in wanted)
-    codes = (source.job.labels.codes(seed, number) for seed, number, _ in wanted)
-    faces = source.job.pictures(latents, len(wanted), codes)
-    for (seed, number, path), face in zip(wanted, faces, strict=True):
-        watch = Stopwatch()
-        picture, found = generated_face(job, face)
-        steps = job.portrait_steps((picture.shape[1], picture.shape[2]))
-        landmarks = [] if found is None else [found.landmarks]
-        planes, chain = job.enlarge(picture, landmarks, steps, path.stem)
-        metadata: dict[str, Any] = {**source.job.labels.texts(seed, number), "seed": seed, "picture": number}
-        metadata |= {**source.metadata, "landmarks": "none" if found is None else "found"}
-        job.write(path, finished(planes, grey=len(face) == 1), metadata)
-        job.show(path, picture, landmarks, chain)
-        print(f"wrote {path}: {extents_text(steps, (picture.shape[1], picture.shape[2]))}, {watch}")
+    batch = source.job.cfg.batch_size
+    for first in range(0, len(wanted), batch):
+        some = wanted[first : first + batch]
+        keys = [(seed, number) for seed, number, _ in some]
+        codes = [source.job.labels.codes(*key) for key in keys]
+        faces = list(source.job.pictures(source.job.latents(keys), len(some), codes))  # its progress bar is gone now
+        for key, (_, _, path), face in zip(keys, some, faces, strict=True):
+            _enlarge(job, source, key, path, face)
     job.tell_landmarks("faces")
     return job.written
+
+
+def _enlarge(job: UpresJob, source: NoiseSource, key: tuple[int, int], path: Path, face: Tensor) -> None:
+    watch = Stopwatch()
+    picture, found = generated_face(job, face)
+    extent = (picture.shape[1], picture.shape[2])
+    steps = job.portrait_steps(extent)
+    landmarks = [] if found is None else [found.landmarks]
+    planes, chain = job.enlarge(picture, landmarks, steps, path.stem)
+    metadata: dict[str, Any] = {**source.job.labels.texts(*key), "seed": key[0], "picture": key[1]}
+    metadata |= {**source.metadata, "landmarks": "none" if found is None else "found"}
+    job.write(path, finished(planes, grey=len(face) == 1), metadata)
+    job.show(path, picture, landmarks, chain)
+    print(f"wrote {path}: {extents_text(steps, extent)}, {watch}")
 
 
 def generated_face(job: UpresJob, face: Tensor, film: bool = False) -> tuple[Tensor, Face | None]:

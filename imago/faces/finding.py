@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imago.errors import MissingDependencyError, UserError, first_line
+from imago.errors import UserError, first_line
 from imago.faces.landmarks import DlibLandmarks, Face, LandmarkDetector
 
 BACKENDS = ("dlib", "face_alignment", "none")
@@ -188,10 +188,7 @@ def find_finder(
         return None
     if backend == "face_alignment":
         return LandmarkFinder({"face_alignment": FaceAlignmentLandmarks(device)})
-    try:
-        dlib = DlibLandmarks(predictor_path)
-    except MissingDependencyError as error:
-        raise UserError(f"{error} (or choose landmarks=none)") from error
+    dlib = DlibLandmarks(predictor_path)
     detectors: dict[str, LandmarkDetector] = {"dlib": dlib, "dlib enlarged": Enlarged(dlib)}
     if importlib.util.find_spec("face_alignment") is not None:
         detectors["face_alignment"] = FaceAlignmentLandmarks(device)

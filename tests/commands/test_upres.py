@@ -16,8 +16,8 @@ from commands.upres import upres
 from conf import schemas
 from conf.upres_schema import UpresConfig, UpresTilingConfig
 from imago.data.drawn_portraits import draw_portrait, sample_attributes
-from imago.errors import UserError
-from imago.faces.finding import LandmarkFinder
+from imago.errors import MissingDependencyError, UserError
+from imago.faces.finding import LandmarkFinder, find_finder
 from imago.faces.landmarks import Face
 from imago.picture_files import read_picture, write_picture
 from imago.upres.stages import Stage
@@ -91,6 +91,19 @@ def test_a_portrait_is_found_cut_out_and_enlarged(tmp_path, photo, capsys):
     assert f"wrote {written[0]}: 32×32 → 96×96" in output
     assert "landmarks found in 1 of 1 pictures" in output
     assert str(written[1]) in output
+
+
+def test_dlib_finds_the_face(tmp_path, photo, monkeypatch):
+    pytest.importorskip("dlib")
+    by_hand = upres(config(tmp_path, input=str(photo)))[0]
+    expected = pixels(by_hand).astype(int)
+    monkeypatch.setattr(commands.upres, "find_finder", find_finder)
+    try:
+        found = upres(config(tmp_path, input=str(photo), out=str(tmp_path / "found")))[0]
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+    assert np.abs(pixels(found) - expected).mean() < 12  # within a few pixels of the exact landmarks
+    assert np.abs(np.roll(pixels(found), 12, axis=1) - expected).mean() > 15
 
 
 def test_a_portrait_is_framed_alike_wherever_the_face_is_in_the_photo(tmp_path, photo):
@@ -248,6 +261,17 @@ def test_a_stage_without_guide_needs_no_detector_but_to_cut_portraits_out(tmp_pa
     monkeypatch.setattr(commands.upres, "find_finder", lambda *arguments: asked.append(arguments))
     upres(config(tmp_path, checkpoint="blind", input=str(photo), mode="whole", size=64))
     assert asked == []
+
+
+def test_without_dlib_it_is_told_what_to_do(tmp_path, monkeypatch, photo):
+    def missing(*arguments):
+        raise MissingDependencyError("dlib", "to find faces", "faces")
+
+    monkeypatch.setattr(commands.upres, "find_finder", missing)
+    with pytest.raises(UserError, match=r"pip install 'imago\[faces\]'$"):
+        upres(config(tmp_path, input=str(photo)))
+    with pytest.raises(UserError, match=r"pip install 'imago\[faces\]', or choose landmarks=none"):
+        upres(config(tmp_path, input=str(photo), mode="whole"))
 
 
 def test_memory_that_runs_out_lowers_the_batch_for_good(tmp_path, monkeypatch, photo, capsys):

@@ -138,6 +138,13 @@ def test_what_is_there_is_left_out(tmp_path, capsys):
     assert "2 of 3 results are in" in capsys.readouterr().out
 
 
+def test_progress_bars_do_not_meet_on_a_terminal(tmp_path, monkeypatch, capsys):
+    """rich refuses a second bar while one is shown, as that of the generator would be."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert len(upres(config(tmp_path, seeds="0-17", contact_sheet=False))) == 18
+    assert "seed0017-00000" in capsys.readouterr().err
+
+
 def test_grey_generators_make_grey_pictures(tmp_path, loaded):
     loaded.generator = TinyGenerator(channels=1)
     (path,) = upres(config(tmp_path, contact_sheet=False, bits=16))
