@@ -123,11 +123,12 @@ def test_several_stages_and_sizes(tmp_path, photo):
         upres(config(tmp_path, size=66, **options))
 
 
-def test_two_stages_make_4096_by_default_ready_to_print(tmp_path, photo):
-    (path,) = upres(config(tmp_path, checkpoint=["face", "print"], input=str(photo), contact_sheet=False, format="jpg"))
+@pytest.mark.parametrize("ending", ["png", "jpg", "tif"])
+def test_pictures_are_ready_to_print(tmp_path, photo, ending):
+    (path,) = upres(config(tmp_path, input=str(photo), contact_sheet=False, format=ending, dpi=250))
+    assert path.name == f"photo.{ending}"
     with Image.open(path) as opened:
-        assert opened.size == (4096, 4096)
-        assert opened.info["dpi"] == (300, 300)
+        assert [round(float(dpi)) for dpi in opened.info["dpi"]] == [250, 250]
 
 
 def test_a_whole_picture_is_enlarged_as_it_is(tmp_path):
