@@ -27,7 +27,10 @@ _PATH_KEYS = frozenset(
     {
         "run_dir",
         "checkpoint",
+        "input",
+        "generator",
         "out",
+        "predictor_path",
         "held_out",
         "weights",
         "vgg16_weights",
@@ -42,6 +45,8 @@ _PATH_KEYS = frozenset(
     for group in ("data", "source")
     for key in ("path", "root", "cache", "keep", "landmarks_file", "predictor_path")
 }
+
+_PATH_LIST_KEYS = frozenset({"checkpoint", "input"})  # [a,b] of these is a list of paths
 
 _FLAGS = ("-m", "--multirun", "--resolve")
 
@@ -93,7 +98,7 @@ def hydra_main(
             else:  # a _target_ that is not there, or that Hydra does not call
                 tell(str(error).partition(", set env var")[0], error)
             if HydraConfig.get().mode != RunMode.MULTIRUN or isinstance(error, SweepError):
-                sys.exit(2)
+                sys.exit(1 if isinstance(cause, IncompleteError) else 2)
             failed_jobs.append(HydraConfig.get().job.num)
 
     def main() -> None:
@@ -145,14 +150,24 @@ def free_key(argument: str) -> str:
 def quoted_path(argument: str) -> str:
     """``key=path`` with quotes around a path that Hydra's grammar would trip over: ``~``, ``=``, accents, brackets.
 
-    A comma is left alone, because it lists the values of a sweep.
+    A comma is left alone, because it lists the values of a sweep. In a list of paths, ``checkpoint=[a,b]``, each is
+    quoted.
     """
     key, equals, value = argument.partition("=")
-    plain = re.fullmatch(r"[\w./:@%+ -]*", value, re.ASCII) is not None
-    if not equals or key.lstrip("+") not in _PATH_KEYS or plain or value[:1] in "'\"" or "," in value or "${" in value:
+    name = key.lstrip("+")
+    if not equals or name not in _PATH_KEYS or value[:1] in ("'", '"'):
         return argument
-    quoted = value.replace("'", "\\'")
-    return f"{key}='{quoted}'"
+    if name in _PATH_LIST_KEYS and value.startswith("[") and value.endswith("]"):
+        return f"{key}=[{','.join(_quoted(path.strip()) for path in value[1:-1].split(','))}]"
+    return argument if "," in value else f"{key}={_quoted(value)}"
+
+
+def _quoted(path: str) -> str:
+    plain = re.fullmatch(r"[\w./:@%+ -]*", path, re.ASCII) is not None
+    if plain or path[:1] in ("'", '"') or "${" in path:
+        return path
+    quoted = path.replace("'", "\\'")
+    return f"'{quoted}'"
 
 
 class CurrentStderrHandler(logging.StreamHandler):
@@ -165,6 +180,10 @@ class CurrentStderrHandler(logging.StreamHandler):
 
 class SweepError(UserError):
     """A mistake that all jobs of a sweep share: told once."""
+
+
+class IncompleteError(UserError):
+    """Some of what was asked for failed, and the rest is done: exit code 1."""
 
 
 def _raised_by_hydra(error: BaseException) -> bool:

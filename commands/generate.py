@@ -102,7 +102,7 @@ def generate(cfg: GenerateConfig) -> list[Path]:
         UserError: If an option is out of range, the checkpoint cannot be read, the generator's output is not finite,
             memory runs out or a file cannot be written.
     """
-    _check(cfg)
+    check_options(cfg)
     device = find_device(cfg.device)
     checkpoint = Path(cfg.checkpoint).expanduser()
     loaded = load_generator(checkpoint, device=device)
@@ -184,7 +184,7 @@ def _interpolation(job: Job) -> list[Path]:
     shape = f"-{columns}x{rows}" if cells > 1 else ""
     stem = f"interpolation-{_names_of(cfg)}-{cfg.path}-{cfg.seconds:g}s-{cfg.fps}fps{shape}{job.variant}"
     path = job.out / f"{stem}.{cfg.film}" if cfg.film else film_path(job.out / stem)
-    latents = _path_latents(job, frames, cells)  # (frames, cells, size)
+    latents = path_latents(job, frames, cells)  # (frames, cells, size)
     codes = itertools.cycle([job.labels.codes(*key) for key in _keys_of_cells(job.cfg, cells)])  # only latents change
     pictures = _pictures(job, latents.reshape(-1, latents.shape[-1]), frames * cells, codes)
     write_film((_film_frame(list(itertools.islice(pictures, cells)), columns) for _ in range(frames)), path, cfg.fps)
@@ -194,7 +194,7 @@ def _interpolation(job: Job) -> list[Path]:
     return [path]
 
 
-def _path_latents(job: Job, frames: int, cells: int) -> NDArray[np.float32]:
+def path_latents(job: Job, frames: int, cells: int) -> NDArray[np.float32]:
     """Latents of a film: ``(frames, cells, size)``."""
     cfg = job.cfg
     if cfg.path == "gaussian":
@@ -299,7 +299,7 @@ def _resolution(cfg: GenerateConfig, loaded: LoadedGenerator) -> int:
     return cfg.resolution
 
 
-def _check(cfg: GenerateConfig) -> None:
+def check_options(cfg: GenerateConfig) -> None:
     """Refuse what cannot work before anything is loaded."""
     formats = tuple(ending.removeprefix(".") for ending in IMAGE_ENDINGS)
     films = tuple(ending.removeprefix(".") for ending in FILM_ENDINGS)

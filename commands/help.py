@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ def describe(program: str, purpose: str, schema: type[Any], groups: Mapping[str,
         for group, schemas in groups.items():
             lines += [f"  {group}", *(f"    {line}" for line in _options(_CONF / group, schemas)), ""]
     lines += ["Keys:", "", *(f"  {line}" for line in _lines(schema)), ""]
+    for name, nested in _nested(schema, groups).items():
+        lines += [f"Keys of {name}, as in {name}.{dataclasses.fields(nested)[0].name}=…:", ""]
+        lines += [*(f"  {line}" for line in _lines(nested)), ""]
     lines += [
         "The composed configuration: --cfg job --resolve.  Sweep over values: -m seed=0,1.  Shell completion:",
         f'  eval "$(python {program} -sc install=bash)"',
@@ -49,6 +53,13 @@ def _lines(schema: type[Any]) -> Iterator[str]:
     for key, comments in _keys(schema):
         yield key
         yield from (f"    {comment}" for comment in comments if comment)
+
+
+def _nested(schema: type[Any], groups: Mapping[str, Any]) -> dict[str, type[Any]]:
+    """The dataclasses among the fields, by name, that are no groups."""
+    types = typing.get_type_hints(schema)
+    fields = [field.name for field in dataclasses.fields(schema) if field.name not in groups]
+    return {name: types[name] for name in fields if dataclasses.is_dataclass(types[name])}
 
 
 def _keys(schema: type[Any]) -> Iterator[tuple[str, list[str]]]:

@@ -16,6 +16,7 @@ from conf.generate_schema import GenerateConfig
 from conf.loss_schemas import LOSSES, LossConfig
 from conf.prepare_schema import PrepareConfig
 from conf.source_schemas import ONLY_TO_PREPARE, SOURCES, data_schema
+from conf.upres_schema import UpresConfig
 from imago.evaluation.protocol import Protocol
 
 # --- model ------------------------------------------------------------------------------------------------------------
@@ -298,6 +299,7 @@ def register() -> None:
     store.store(name="generate_schema", node=GenerateConfig)
     store.store(name="evaluate_schema", node=EvaluateConfig)
     store.store(name="prepare_schema", node=PrepareConfig)
+    store.store(name="upres_schema", node=UpresConfig)
     for group, option, node in (
         ("model", "pggan", PgganModel),
         ("model", "dcgan", DcganModel),

@@ -14,11 +14,12 @@ from conf import schemas
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ENTRY_POINTS = ("train", "generate", "prepare", "evaluate", "upres")
 COMMANDS = sorted(
     {
         command
         for path in DOCUMENTS
-        for command in re.findall(r"^python (train|generate|prepare|evaluate)\.py(.*)$", path.read_text(), re.MULTILINE)
+        for command in re.findall(rf"^python ({'|'.join(ENTRY_POINTS)})\.py(.*)$", path.read_text(), re.MULTILINE)
     }
 )
 
@@ -39,7 +40,7 @@ def composed(command: str, text: str) -> DictConfig:
 
 def test_the_documents_show_commands():
     assert len(COMMANDS) >= 20
-    assert {command for command, _ in COMMANDS} == {"train", "generate", "prepare", "evaluate"}
+    assert {command for command, _ in COMMANDS} == set(ENTRY_POINTS)
 
 
 @pytest.mark.parametrize(("command", "text"), COMMANDS)

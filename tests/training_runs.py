@@ -85,6 +85,7 @@ class Commands:
                 "generate",
                 "prepare",
                 "evaluate",
+                "upres",
                 "commands.train",
                 "commands.classify",
                 "torchmetrics.functional.classification",

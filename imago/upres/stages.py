@@ -35,6 +35,8 @@ class Stage:
         score: Its discriminator, for the choice among variants: (stack tiles, output tiles) → ``(B,)``, higher is
             better.
         device: Where the network is ("cpu", "cuda", "cuda:1").
+        face_size: Height of the pictures that it was trained on, before their guide was stacked on them.
+        low_size: Height to which stacks of these were shrunk.
     """
 
     network: Network
@@ -44,6 +46,13 @@ class Stage:
     guide_style: GuideStyle = "rgb"
     score: Score | None = None
     device: str = "cpu"
+    face_size: int = 128
+    low_size: int = 96
+
+    @property
+    def resolution(self) -> int:
+        """Height of the pictures that it learnt to make."""
+        return self.factor * self.low_size
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,12 @@
+"""Enlarge faces, photos and films stage by stage, from noise or from files. See `python upres.py --help`."""
+
+from commands.app import hydra_main
+from commands.upres import upres
+from conf.upres_schema import UpresConfig
+
+main = hydra_main(
+    "upres", upres, UpresConfig, "Enlarge faces, photos and films stage by stage, from noise or from files."
+)
+
+if __name__ == "__main__":
+    main()
