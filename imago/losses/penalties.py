@@ -1,7 +1,7 @@
 """Penalties that go with any adversarial loss: of gradients at interpolates (GP), reals (R1) and fakes (R2); drift.
 
-All of them are about a *critic*, one number per image: the discriminator's score (the mean of its scores of patches), or
-what a loss makes of its output.
+All of them are about a *critic*, one number per image: the discriminator's score (the mean of its scores of patches),
+or what a loss makes of its output.
 """
 
 from collections.abc import Callable

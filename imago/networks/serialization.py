@@ -121,7 +121,7 @@ def load_generator(path: str | Path, device: str | torch.device = "cpu") -> Load
         checkpoint = load_checkpoint(path)
         description, tensors = checkpoint.get("description"), checkpoint.get("generator_ema")
     else:
-        description, tensors = _read_safetensors(path)
+        description, tensors = read_safetensors(path)
     if not isinstance(description, dict) or not isinstance(tensors, dict) or "network" not in description:
         raise UserError(f"{path}: not written by imago: nothing in it says how to build a network")
     if description.get("format") != FORMAT_VERSION:
@@ -131,7 +131,8 @@ def load_generator(path: str | Path, device: str | torch.device = "cpu") -> Load
     try:
         generator = registry.build(str(description["network"]), dict(description["config"]))
         if not hasattr(generator, "latent_size"):
-            raise UserError(f"{description['network']} is not a generator")
+            hint = "it enlarges pictures: use upres.py" if hasattr(generator, "factor") else "it is not a generator"
+            raise UserError(f"{description['network']} makes no pictures from latents; {hint}")
         generator.load_state_dict(tensors)
         labels = LabelDistribution.from_plain(description["labels"]) if "labels" in description else None
         wanted = int(generator.label_size)  # type: ignore[arg-type]
@@ -218,7 +219,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
+def read_safetensors(path: Path) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
+    """What a ``.safetensors`` file says about its network (None if nothing), and the network's tensors.
+
+    Raises:
+        UserError: The file is damaged.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("imago")

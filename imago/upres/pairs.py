@@ -1,8 +1,8 @@
 """Pairs for training an up-resolution network: a low-resolution crop with its guide, and the crop it is of.
 
 A picture of ``resolution`` is shrunk to ``face_size``, the extent that a first stage makes faces at, and degraded; its
-guide is stacked on it and both are shrunk to ``low_size``. A random crop of that and the crop of the picture at the same
-place, ``resolution / low_size`` times as large, are a pair: 32² and 256² of 96² and 768² (Tyka 2017).
+guide is stacked on it and both are shrunk to ``low_size``. A random crop of that and the crop of the picture at the
+same place, ``resolution / low_size`` times as large, are a pair: 32² and 256² of 96² and 768² (Tyka 2017).
 """
 
 from collections.abc import Sequence
