@@ -81,6 +81,7 @@ class JNet(nn.Module):
         upsampling: ``transposed`` convolutions of stride 2, or ``upconv``.
         init: ``he``: N(0, 2/fan-in), which a deep network without normalisation needs; ``normal``: N(0, 0.02), as in
             pix2pix.
+        code_channels: Channels of what it reads in place of a crop and its guide, as the decoder of an autoencoder.
 
     Shape:
         (N, channels + G, h, w) → (N, channels, factor · h, factor · w), in [-1, 1].
@@ -104,6 +105,7 @@ class JNet(nn.Module):
         inference_statistics: Literal["running", "batch"] = "running",
         upsampling: Upsampling = "transposed",
         init: Init = "he",
+        code_channels: int | None = None,
     ) -> None:
         super().__init__()
         if factor < 2 or factor & (factor - 1):
@@ -133,11 +135,13 @@ class JNet(nn.Module):
             "norm": norm,
             "inference_statistics": inference_statistics,
             "upsampling": upsampling,
+            "code_channels": code_channels,
         }
         self.factor = factor
         self.guide: GuideStyle = guide
         self.guide_channels = guide_channels(guide)
         self.channels = channels
+        self.inputs = channels + self.guide_channels if code_channels is None else code_channels
         self.crop = crop
         self.low_size = low_size
         self.face_size = face_size
@@ -147,9 +151,7 @@ class JNet(nn.Module):
         levels = depth + factor.bit_length() - 1  # of the decoder above its smallest extent
         up = [min(filters << (levels - i), max_channels) for i in range(levels + 1)]  # from the smallest extent
         down = [max(1, up[depth - i] // _ENCODER_SHARE) for i in range(depth + 1)]  # from the crop's extent
-        self.encoder = nn.ModuleList(
-            [_Layer(nn.Conv2d(channels + self.guide_channels, down[0], 3, padding=1), down[0], "none", _SLOPE)]
-        )
+        self.encoder = nn.ModuleList([_Layer(nn.Conv2d(self.inputs, down[0], 3, padding=1), down[0], "none", _SLOPE)])
         for wide, narrow in itertools.pairwise(down):
             conv = nn.Conv2d(wide, narrow, 4, stride=2, padding=1)
             self.encoder.append(_Layer(conv, narrow, norm, _SLOPE))
@@ -179,9 +181,9 @@ class JNet(nn.Module):
         Raises:
             ValueError: Other channels, or an extent that cannot be halved ``depth`` times.
         """
-        if stack.shape[1] != self.channels + self.guide_channels or any(s % 2**self.depth for s in stack.shape[2:]):
+        if stack.shape[1] != self.inputs or any(s % 2**self.depth for s in stack.shape[2:]):
             raise ValueError(
-                f"a stack of {tuple(stack.shape)}: need {self.channels + self.guide_channels} channels and extents "
+                f"a stack of {tuple(stack.shape)}: need {self.inputs} channels and extents "
                 f"that are multiples of {2**self.depth}"
             )
         kept: list[Tensor] = []
