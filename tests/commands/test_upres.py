@@ -51,7 +51,6 @@ class KnownFace:
 
 @pytest.fixture(autouse=True)
 def stages(monkeypatch):
-    monkeypatch.setattr(commands.upres, "read_description", lambda path: {"config": {}})
     monkeypatch.setattr(commands.upres, "load_stage", lambda path, device: STAGES[str(path)])
     monkeypatch.setattr(
         commands.upres,

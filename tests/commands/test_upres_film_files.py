@@ -56,7 +56,6 @@ class KnownFace:
 @pytest.fixture
 def detector(monkeypatch):
     detector = KnownFace()
-    monkeypatch.setattr(commands.upres, "read_description", lambda path: {"config": {}})
     stage = Stage(nearest(2), 2, tile=16, face_size=64, low_size=64)
     monkeypatch.setattr(commands.upres, "load_stage", lambda path, device: stage)
     monkeypatch.setattr(commands.upres, "find_finder", lambda *arguments: LandmarkFinder({"it": detector}))

@@ -70,7 +70,6 @@ STAGES = {
 @pytest.fixture(autouse=True)
 def loaded(monkeypatch):
     loaded = LoadedGenerator(TinyGenerator(), resolution=16, alpha=1.0, images_seen=12_000, config={})
-    monkeypatch.setattr(commands.upres, "read_description", lambda path: {"config": {}})
     monkeypatch.setattr(commands.upres, "load_stage", lambda path, device: STAGES[str(path)])
     monkeypatch.setattr(commands.upres, "find_finder", lambda *arguments: LandmarkFinder({"it": EverySecond()}))
     monkeypatch.setattr(commands.upres_noise, "load_generator", lambda path, device="cpu": loaded)
