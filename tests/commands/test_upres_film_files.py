@@ -13,19 +13,13 @@ from imago.errors import UserError
 from imago.faces.finding import LandmarkFinder
 from imago.faces.landmarks import Face
 from imago.upres.stages import Stage
+from tile_networks import nearest
 
 av = pytest.importorskip("av")
 pytest.importorskip("cv2")
 
 PORTRAIT, EXACT = draw_portrait(sample_attributes(1, 0), 96)
 FRAMES = 6
-
-
-def nearest(factor):
-    def network(stacks):
-        return stacks[:, :3].repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
-
-    return network
 
 
 def place(number):

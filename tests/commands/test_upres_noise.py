@@ -18,6 +18,7 @@ from imago.images import to_uint8
 from imago.latents import draw_latents
 from imago.networks.serialization import LoadedGenerator
 from imago.upres.stages import Stage
+from tile_networks import nearest
 
 _, EXACT = draw_portrait(sample_attributes(1, 0), 16)
 
@@ -39,13 +40,6 @@ class TinyGenerator(nn.Module):
     def forward(self, latents, labels=None, *, resolution, alpha):
         small = torch.tanh(latents).reshape(-1, 3, 2, 2)[:, : self.channels]
         return small.repeat_interleave(resolution // 2, -1).repeat_interleave(resolution // 2, -2)
-
-
-def nearest(factor):
-    def network(stacks):
-        return stacks[:, :3].repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
-
-    return network
 
 
 class EverySecond:
