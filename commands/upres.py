@@ -16,7 +16,6 @@ from commands.upres_pictures import upres_picture
 from conf.upres_schema import UpresConfig
 from imago.errors import MissingDependencyError, UserError
 from imago.faces.finding import LandmarkFinder, find_finder
-from imago.networks.serialization import read_description
 from imago.upres.failures import Failures
 from imago.upres.inputs import find_inputs
 from imago.upres.loading import load_stage
@@ -40,7 +39,7 @@ def upres(cfg: UpresConfig) -> list[Path]:
     check_options(cfg)
     device = find_device(cfg.device)
     checkpoints = checkpoints_of(cfg)
-    stages = [_load(path, str(device)) for path in checkpoints]
+    stages = [load_stage(path, str(device)) for path in checkpoints]
     out = Path(cfg.out).expanduser() if cfg.out else run_of(Path(checkpoints[-1]).expanduser()) / "upres"
     job = UpresJob(cfg, stages, tiling_options(cfg), _finder(cfg, stages, str(device)), out)
     _check_stages(job)
@@ -79,16 +78,6 @@ def _make(job: UpresJob) -> None:
         failures.raise_if_any()
     except UserError as error:
         raise IncompleteError(str(error)) from error
-
-
-def _load(path: str, device: str) -> Stage:
-    description = read_description(Path(path).expanduser())
-    if "latent_size" in description["config"]:
-        raise UserError(
-            f"checkpoint={path}: this draws faces from noise and enlarges nothing; give it as generator=, and a stage "
-            "trained with experiment=upres_portraits as checkpoint="
-        )
-    return load_stage(path, device)
 
 
 def _finder(cfg: UpresConfig, stages: Sequence[Stage], device: str) -> LandmarkFinder | None:

@@ -1,83 +1,25 @@
-"""upres.py on pictures and folders, with stages that add nothing and a detector that knows where the face is."""
+"""upres.py on single pictures: portraits and whole ones, and what they carry."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from hydra import compose, initialize_config_module
 from PIL import Image, ImageCms
 
 import commands.upres
-import commands.upres_noise
-from commands.app import IncompleteError, check_config, free_key, quoted_path
+from commands.app import check_config, free_key, quoted_path
 from commands.upres import upres
 from conf import schemas
-from conf.upres_schema import UpresConfig, UpresTilingConfig
-from imago.data.drawn_portraits import draw_portrait, sample_attributes
+from conf.upres_schema import UpresTilingConfig
 from imago.errors import MissingDependencyError, UserError
-from imago.faces.finding import LandmarkFinder, find_finder
-from imago.faces.landmarks import Face
+from imago.faces.finding import find_finder
 from imago.picture_files import read_picture, write_picture
-from imago.upres.stages import Stage
+from upres_stand_ins import PORTRAIT, config, photo, pixels, saved, stand_ins
 
-PORTRAIT, EXACT = draw_portrait(sample_attributes(1, 0), 256)
+__all__ = ["photo", "stand_ins"]  # fixtures
 
-
-def nearest(factor):
-    def network(stacks):
-        return stacks[:, :3].repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
-
-    return network
-
-
-STAGES = {
-    "face": Stage(nearest(4), 4, tile=16, face_size=32, low_size=24),  # 32² → 24² → 96²
-    "print": Stage(nearest(4), 4, tile=16, face_size=96, low_size=64),  # 96² → 64² → 256²
-    "blind": Stage(nearest(4), 4, tile=16, face_size=32, low_size=24, guide_channels=0, guide_style="none"),
-}
-
-
-class KnownFace:
-    """Finds the drawn face, scaled to the picture; none in a picture that is dark."""
-
-    def detect(self, image):
-        if image.mean() < 30:
-            return []
-        ratio = np.array([image.shape[1] / 256, image.shape[0] / 256])
-        return [Face.from_landmarks((EXACT.astype(np.float64) + 0.5) * ratio - 0.5)]
-
-
-@pytest.fixture(autouse=True)
-def stages(monkeypatch):
-    monkeypatch.setattr(commands.upres, "read_description", lambda path: {"config": {}})
-    monkeypatch.setattr(commands.upres, "load_stage", lambda path, device: STAGES[str(path)])
-    monkeypatch.setattr(
-        commands.upres,
-        "find_finder",
-        lambda backend, *others: None if backend == "none" else LandmarkFinder({"known": KnownFace()}),
-    )
-
-
-def config(tmp_path, **options):
-    return UpresConfig(**{"checkpoint": "face", "out": str(tmp_path / "out"), "device": "cpu", **options})
-
-
-def saved(path, pixels):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
-@pytest.fixture
-def photo(tmp_path):
-    return saved(tmp_path / "photo.png", PORTRAIT)
-
-
-def pixels(path):
-    with Image.open(path) as opened:
-        return np.asarray(opened)
+pytestmark = pytest.mark.usefixtures("stand_ins")
 
 
 def test_a_portrait_is_found_cut_out_and_enlarged(tmp_path, photo, capsys):
@@ -202,53 +144,6 @@ def test_the_portrait_goes_back_into_its_photo(tmp_path, capsys):
     assert "put back into its photo" in capsys.readouterr().out
 
 
-def test_a_folder_goes_on_past_what_fails(tmp_path, capsys):
-    folder = tmp_path / "photos"
-    saved(folder / "a.png", PORTRAIT)
-    saved(folder / "deep" / "er" / "b.jpg", PORTRAIT)
-    (folder / "broken.png").write_bytes(b"no picture")
-    (folder / "desktop.ini").write_text("x")
-    saved(folder / "dark.png", np.zeros((64, 64, 3), np.uint8))
-    with pytest.raises(IncompleteError) as caught:
-        upres(config(tmp_path, input=str(folder)))
-    assert str(caught.value).startswith("2 of 4 files failed: broken.png (")
-    assert "dark.png (no face found; mode=whole enlarges the entire picture)" in str(caught.value)
-    names = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png"))
-    assert names == ["a.png", "contact-sheet.png", "deep/er/b.png"]
-    assert "landmarks found in 2 of 3 pictures" in capsys.readouterr().out
-
-
-def test_what_is_there_is_left_out(tmp_path, capsys):
-    folder = tmp_path / "photos"
-    for name in ("a", "b"):
-        saved(folder / f"{name}.png", PORTRAIT)
-    options = {"input": str(folder), "skip_existing": True, "contact_sheet": False}
-    first = upres(config(tmp_path, **options))
-    first[0].write_bytes(b"mine")
-    first[1].unlink()
-    again = upres(config(tmp_path, **options))
-    assert again == [first[1]]
-    assert first[0].read_bytes() == b"mine"
-    assert "1 of 2 results are in" in capsys.readouterr().out
-    assert upres(config(tmp_path, **options)) == []
-
-
-def test_pictures_of_one_name_do_not_replace_each_other_nor_results_their_sources(tmp_path):
-    folder = tmp_path / "photos"
-    saved(folder / "a.png", PORTRAIT)
-    saved(folder / "a.jpg", PORTRAIT)
-    written = upres(config(tmp_path, input=str(folder), contact_sheet=False))
-    assert sorted(path.name for path in written) == ["a_jpg.png", "a_png.png"]
-    # A folder inside the folder: what it made is not its input the next time.
-    inside = folder / "big"
-    assert len(upres(config(tmp_path, input=str(folder), out=str(inside), contact_sheet=False))) == 2
-    assert len(upres(config(tmp_path, input=str(folder), out=str(inside), contact_sheet=False))) == 2
-    with pytest.raises(UserError, match="is the folder of the pictures"):
-        upres(config(tmp_path, input=str(folder), out=str(folder)))
-    with pytest.raises(UserError, match="would be overwritten"):
-        upres(config(tmp_path, input=str(folder / "a.png"), out=str(folder)))
-
-
 def test_pictures_without_a_face_go_on_with_an_empty_guide_in_whole(tmp_path, capsys):
     path = saved(tmp_path / "dark.png", np.zeros((20, 20, 3), np.uint8))
     upres(config(tmp_path, input=str(path), mode="whole"))
@@ -264,35 +159,6 @@ def test_a_stage_without_guide_needs_no_detector_but_to_cut_portraits_out(tmp_pa
     assert asked == []
 
 
-def test_without_dlib_it_is_told_what_to_do(tmp_path, monkeypatch, photo):
-    def missing(*arguments):
-        raise MissingDependencyError("dlib", "to find faces", "faces")
-
-    monkeypatch.setattr(commands.upres, "find_finder", missing)
-    with pytest.raises(UserError, match=r"pip install 'imago\[faces\]'$"):
-        upres(config(tmp_path, input=str(photo)))
-    with pytest.raises(UserError, match=r"pip install 'imago\[faces\]', or choose landmarks=none"):
-        upres(config(tmp_path, input=str(photo), mode="whole"))
-
-
-def test_memory_that_runs_out_lowers_the_batch_for_good(tmp_path, monkeypatch, photo, capsys):
-    sizes = []
-
-    def hungry(stacks):
-        sizes.append(len(stacks))
-        if len(stacks) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return nearest(4)(stacks)
-
-    monkeypatch.setitem(STAGES, "face", replace(STAGES["face"], network=hungry))
-    folder = tmp_path / "photos"
-    for name in ("a", "b"):
-        saved(folder / f"{name}.png", PORTRAIT)
-    upres(config(tmp_path, input=str(folder), contact_sheet=False, tiling=UpresTilingConfig(batch=4)))
-    assert sizes == [4, 2, 2, 2, 2]
-    assert capsys.readouterr().out.count("going on with tiling.batch=2") == 1
-
-
 def test_metadata_tells_how_a_picture_was_made(tmp_path, photo):
     path = upres(config(tmp_path, input=str(photo)))[0]
     with Image.open(path) as opened:
@@ -303,65 +169,6 @@ def test_metadata_tells_how_a_picture_was_made(tmp_path, photo):
     path = upres(config(tmp_path, input=str(photo), format="jpg"))[0]
     with Image.open(path) as opened:
         assert json.loads(opened.getexif()[0x010E])["made from"] == "photo.png"
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"checkpoint": ""}, "checkpoint= is missing"),
-        ({"checkpoint": "???"}, "checkpoint= is missing"),
-        ({"checkpoint": []}, "checkpoint= is missing"),
-        ({"input": None}, "neither is given"),
-        ({"generator": "runs/low"}, "both are given"),
-        ({"input": "phto.png"}, r"input=.*: no such file or folder; did you mean .*photo.png"),
-        ({"mode": "hole"}, "choose one of portrait, whole"),
-        ({"what": "film"}, "what=film is for generator="),
-        ({"format": "gif"}, "choose one of png, tif, jpg"),
-        ({"bits": 12}, "bits=12"),
-        ({"bits": 16, "format": "jpg"}, "JPEG holds 8"),
-        ({"dpi": 0}, "dpi must be at least 1"),
-        ({"size": 0}, "size=0"),
-        ({"size": 20000}, "from 1 to largest=16384"),
-        ({"landmarks": "mtcnn"}, "choose one of dlib, face_alignment, none"),
-        ({"landmarks": "none"}, "mode=portrait needs landmarks"),
-        ({"mode": "whole", "paste_back": True}, "needs mode=portrait"),
-        ({"truncation": 0.5}, "for generator="),
-        ({"device": "gpu"}, "device=gpu is unknown"),
-        ({"precision": "half"}, "float32, bfloat16, float16"),
-        ({"out": "big.png"}, "out is a folder"),
-        ({"tiling": UpresTilingConfig(stride=17)}, "stride=17"),
-        ({"tiling": UpresTilingConfig(stride=0)}, "tiling.stride=0"),
-        ({"tiling": UpresTilingConfig(variants=["mirror"])}, "unknown variant 'mirror'"),
-        (
-            {"tiling": UpresTilingConfig(variants=["plain", "flip"], combine="best", score="discriminator")},
-            "no discrim",
-        ),
-    ],
-)
-def test_mistakes_are_told_in_one_line_before_anything_is_written(tmp_path, monkeypatch, photo, options, message):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=message) as caught:
-        upres(config(tmp_path, **{"input": "photo.png", **options}))
-    assert "\n" not in str(caught.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
-
-
-def test_a_single_picture_without_a_face(tmp_path):
-    path = saved(tmp_path / "dark.png", np.zeros((64, 64, 3), np.uint8))
-    with pytest.raises(UserError, match=r"dark.png: no face found; mode=whole enlarges the entire picture"):
-        upres(config(tmp_path, input=str(path)))
-
-
-def test_an_empty_folder_and_out_that_is_a_file(tmp_path, photo):
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no pictures in this folder"):
-        upres(config(tmp_path, input=str(tmp_path / "empty")))
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(UserError, match="is a file; give a folder"):
-        upres(config(tmp_path, input=str(photo), out=str(tmp_path / "file")))
-    with pytest.raises(UserError, match="cannot write to"):
-        upres(config(tmp_path, input=str(photo), out=str(tmp_path / "file" / "below")))
-    assert (tmp_path / "file").read_text() == "mine"
 
 
 def composed(*overrides):

@@ -13,19 +13,13 @@ from imago.errors import UserError
 from imago.faces.finding import LandmarkFinder
 from imago.faces.landmarks import Face
 from imago.upres.stages import Stage
+from tile_networks import nearest
 
 av = pytest.importorskip("av")
 pytest.importorskip("cv2")
 
 PORTRAIT, EXACT = draw_portrait(sample_attributes(1, 0), 96)
 FRAMES = 6
-
-
-def nearest(factor):
-    def network(stacks):
-        return stacks[:, :3].repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
-
-    return network
 
 
 def place(number):
@@ -56,7 +50,6 @@ class KnownFace:
 @pytest.fixture
 def detector(monkeypatch):
     detector = KnownFace()
-    monkeypatch.setattr(commands.upres, "read_description", lambda path: {"config": {}})
     stage = Stage(nearest(2), 2, tile=16, face_size=64, low_size=64)
     monkeypatch.setattr(commands.upres, "load_stage", lambda path, device: stage)
     monkeypatch.setattr(commands.upres, "find_finder", lambda *arguments: LandmarkFinder({"it": detector}))

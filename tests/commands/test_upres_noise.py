@@ -18,6 +18,7 @@ from imago.images import to_uint8
 from imago.latents import draw_latents
 from imago.networks.serialization import LoadedGenerator
 from imago.upres.stages import Stage
+from tile_networks import nearest
 
 _, EXACT = draw_portrait(sample_attributes(1, 0), 16)
 
@@ -39,13 +40,6 @@ class TinyGenerator(nn.Module):
     def forward(self, latents, labels=None, *, resolution, alpha):
         small = torch.tanh(latents).reshape(-1, 3, 2, 2)[:, : self.channels]
         return small.repeat_interleave(resolution // 2, -1).repeat_interleave(resolution // 2, -2)
-
-
-def nearest(factor):
-    def network(stacks):
-        return stacks[:, :3].repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
-
-    return network
 
 
 class EverySecond:
@@ -70,7 +64,6 @@ STAGES = {
 @pytest.fixture(autouse=True)
 def loaded(monkeypatch):
     loaded = LoadedGenerator(TinyGenerator(), resolution=16, alpha=1.0, images_seen=12_000, config={})
-    monkeypatch.setattr(commands.upres, "read_description", lambda path: {"config": {}})
     monkeypatch.setattr(commands.upres, "load_stage", lambda path, device: STAGES[str(path)])
     monkeypatch.setattr(commands.upres, "find_finder", lambda *arguments: LandmarkFinder({"it": EverySecond()}))
     monkeypatch.setattr(commands.upres_noise, "load_generator", lambda path, device="cpu": loaded)

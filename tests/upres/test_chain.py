@@ -10,13 +10,7 @@ from imago.faces.guide import draw_guide
 from imago.upres.chain import portrait_steps, run_steps, scaled_landmarks, shrunk_to, whole_steps
 from imago.upres.options import TilingOptions
 from imago.upres.stages import Stage
-
-
-def nearest(factor):
-    def network(stacks):
-        return stacks[:, :3].repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
-
-    return network
+from tile_networks import nearest
 
 
 def stage(factor=8, face_size=128, low_size=96, network=None, **options):
