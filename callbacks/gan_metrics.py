@@ -112,6 +112,8 @@ class GanMetrics(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # What is not installed, not there or not measured is told now, not after hours.
         module: AdversarialModule = pl_module  # type: ignore[assignment]
+        if not hasattr(module.generator_ema, "latent_size"):
+            raise UserError("callbacks.gan_metrics measures pictures that are made from latents; take callbacks=upres")
         resolution, base = module.schedule.resolution, trainer.datamodule.base  # type: ignore[attr-defined]
         names = row_names(self.options, (resolution, resolution // base[0] * base[1]))
         if self.best_by is not None and self.best_by not in names:

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from callbacks.cadence import check_interval, due
 from callbacks.loggers import log_picture
-from imago.images import grid_shape, image_grid, save_image, to_uint8, upscale_nearest
-from imago.latents import draw_latents
+from imago.images import grid_shape, image_grid, save_image, upscale_nearest
 
 if TYPE_CHECKING:
     from lightning_modules.adversarial import AdversarialModule
@@ -72,13 +71,7 @@ class SampleGrid(pl.Callback):
     @staticmethod
     @torch.inference_mode()
     def sample(module: AdversarialModule, count: int) -> Tensor:
-        """uint8 (count, C, H, W) of the run's fixed latents, enlarged to the run's final size or 64 pixels."""
-        generator = module.generator_ema
-        latents = draw_latents(module.seed, 0, count, int(generator.latent_size), "samples")  # type: ignore[arg-type]
-        codes = module.draw_labels(0, count, "samples/labels")
-        size = max(1, module.stage.batch_size)
-        parts = torch.from_numpy(latents).split(size)
-        labels = [None] * len(parts) if codes is None else codes.split(size)
-        images = [to_uint8(module.pictures(*part)).cpu() for part in zip(parts, labels, strict=True)]
+        """uint8 (count, C, H, W): the run's fixed samples, enlarged to its final size or 64 pixels."""
+        images = module.samples(count)
         resolution, final = module.stage.resolution, module.schedule.resolution
-        return upscale_nearest(torch.cat(images), final // resolution * -(-_SMALLEST_CELL // final))
+        return upscale_nearest(images, final // resolution * -(-_SMALLEST_CELL // final))

@@ -50,20 +50,23 @@ class Showcase(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         run_dir = Path(trainer.default_root_dir)
-        if not trainer.is_global_zero or not (self._trained or self._missing(run_dir)):
-            return
         module: AdversarialModule = pl_module  # type: ignore[assignment]
-        written = [save_image(run_dir / "samples.png", image_grid(SampleGrid.sample(module, 60), 10))]
+        film = self.film_seconds > 0 and hasattr(module.generator_ema, "latent_size")
+        if not trainer.is_global_zero or not (self._trained or self._missing(run_dir, film)):
+            return
+        from_latents = hasattr(module.generator_ema, "latent_size")
+        count, columns = (60, 10) if from_latents else (12, 2)
+        written = [save_image(run_dir / "samples.png", image_grid(SampleGrid.sample(module, count), columns))]
         if (run_dir / "metrics.csv").exists():
             written.append(plot_losses(run_dir / "metrics.csv", run_dir / "losses.png"))
-        if self.film_seconds > 0:
+        if film:
             frames = round(self.film_seconds * self.fps)
             written.append(write_film(_film(module, frames, self.fps), film_path(run_dir / "interpolation"), self.fps))
         logger.info("look at %s", ", ".join(str(path) for path in written))
 
-    def _missing(self, run_dir: Path) -> bool:
+    def _missing(self, run_dir: Path, film: bool) -> bool:
         """Whether a finished run was killed before it had written all of this."""
-        patterns = ["samples.png", *(["interpolation.*"] if self.film_seconds > 0 else [])]
+        patterns = ["samples.png", *(["interpolation.*"] if film else [])]
         written = [max((path.stat().st_mtime for path in run_dir.glob(pattern)), default=0.0) for pattern in patterns]
         checkpoint = run_dir / CHECKPOINT_FILE
         return checkpoint.exists() and min(written) < checkpoint.stat().st_mtime

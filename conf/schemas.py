@@ -84,6 +84,35 @@ class HdcganModel(DcganModel):
     discriminator_noise: float = 1.0
 
 
+@dataclass
+class UpresModel(ModelConfig):
+    _target_: str = "lightning_modules.upres.Upres"
+    low_size: int = 96  # height of the low-resolution pictures; resolution is 2, 4, 8 or 16 times that
+    face_size: int = 128  # height of the pictures that these are shrunk from, with their guide
+    crop: int = 32  # extent of the crops of the former that the networks see
+    guide: str = "rgb"  # rgb, channels (one per feature) or none
+    filters: int = 64  # feature maps next to the image; twice as many at every smaller extent
+    max_channels: int = 512  # at most this many
+    depth: int = 3  # how often the encoder halves the extent
+    norm: str = "none"  # of the generator: none, batch, or sample (over the positions of one crop)
+    inference_statistics: str = "running"  # of norm=batch: running averages, or those of the batch of tiles
+    upsampling: str = "transposed"  # convolutions; or upconv: no checkerboards
+    init: str = "he"  # or normal: N(0, 0.02)
+    discriminator_filters: int = 64
+    discriminator_norm: str = "batch"  # batch, layer or none
+    batch_norm_group: int | None = None  # crops that share batch statistics; null: a process's share of the batch
+    l1_weight: float = 100.0  # of the L1 distance at low resolution
+    gan_weight: float = 1.0  # of the adversarial loss
+    n_critic: int = 1
+    betas: list[float] = field(default_factory=lambda: [0.5, 0.999])
+    eps: float = 1e-8
+    ema_half_life: float | None = 10_000.0
+    ema_decay: float | None = None
+    ema_rampup: float | None = 0.05
+    micro_batch: int | None = None
+    channels_last: bool = True
+
+
 # --- growth -----------------------------------------------------------------------------------------------------------
 
 
@@ -119,6 +148,34 @@ class DataConfig:
 class PackedData(DataConfig):
     _target_: str = "datamodules.packed.PackedDataModule"
     path: str = MISSING
+
+
+@dataclass
+class DegradationConfig:
+    """What is done to the low-resolution side of pairs; amounts are drawn between none and these."""
+
+    strength: float = 1.0  # factor of all; 0: nothing is done
+    blur: float = 0.8  # standard deviation, pixels
+    shrink: float = 0.5  # share of the extent that some are shrunk to, and enlarged from again
+    shrink_share: float = 0.3  # of the pictures
+    noise: float = 0.01  # standard deviation, of the range from black to white
+    blotches: float = 0.01  # likewise, smooth over 8 pixels
+    checkerboard: float = 0.01  # amplitude of patterns with a period of two pixels
+    jpeg_quality: float = 50.0  # the lowest; the highest is 98
+    jpeg_share: float = 0.5  # of the pictures
+
+
+@dataclass
+class UpresPairsData(DataConfig):
+    """Packs of large pictures, to train model=upres on."""
+
+    _target_: str = "datamodules.upres_pairs.UpresPairsDataModule"
+    path: Any = MISSING  # a pack, or several [a,b]; pictures of at least `resolution`
+    held_out: int = 8  # the last so many pictures of each pack are not trained on, but shown and measured
+    landmarks: str = "auto"  # auto: the pack's, or else found by dlib; pack, dlib, none
+    guide_dropout: float = 0.1  # share of the pairs with an empty guide, as where no face is found
+    degradation: DegradationConfig = field(default_factory=DegradationConfig)
+    cache: str | None = None  # where landmarks that were found are kept; null: $IMAGO_CACHE or ~/.cache/imago
 
 
 @dataclass
@@ -305,9 +362,11 @@ def register() -> None:
         ("model", "dcgan", DcganModel),
         ("model", "hdcgan", HdcganModel),
         ("model", "attribute_classifier", AttributeClassifierModel),
+        ("model", "upres", UpresModel),
         ("growth", "growth", GrowthConfig),
         ("data", "drawn_portraits", DrawnPortraitsData),
         ("data", "packed", PackedData),
+        ("data", "upres_pairs", UpresPairsData),
         ("callbacks", "callbacks", CallbacksConfig),
         ("logger", "logger", LoggerConfig),
         ("trainer", "trainer", TrainerConfig),

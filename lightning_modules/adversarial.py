@@ -14,6 +14,7 @@ from imago import randomness
 from imago.distributed import average_over_processes
 from imago.errors import UserError
 from imago.growth import GrowthSchedule, GrowthStage, split_batch
+from imago.images import to_uint8
 from imago.labels import LabelDistribution
 from imago.latents import draw_latents
 from imago.losses import AdversarialLoss, LossTerms
@@ -412,6 +413,16 @@ class AdversarialModule(pl.LightningModule):
         labels = None if codes is None else self._one_hot(codes.to(self.device))
         images = self.generate(self.generator_ema, latents.to(self.device, self.weight_dtype), labels)
         return self.generator_ema.read_back(images).float()  # type: ignore[operator]
+
+    @torch.inference_mode()
+    def samples(self, count: int) -> Tensor:
+        """What is shown at every snapshot: pictures of the same latents, uint8 (count, C, H, W)."""
+        latents = draw_latents(self.seed, 0, count, self._latent_size, "samples")
+        codes = self.draw_labels(0, count, "samples/labels")
+        size = max(1, self.stage.batch_size)
+        parts = torch.from_numpy(latents).split(size)
+        labels = [None] * len(parts) if codes is None else codes.split(size)
+        return torch.cat([to_uint8(self.pictures(*part)).cpu() for part in zip(parts, labels, strict=True)])
 
     # --- state --------------------------------------------------------------------------------------------------------
 

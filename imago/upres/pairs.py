@@ -185,6 +185,30 @@ class PairMaker:
         """How many pictures are kept out of training."""
         return self.held_out * len(self.datasets)
 
+    def held_out_pairs(self, count: int) -> tuple[Tensor, Tensor]:
+        """Crops of the pictures that are kept out of training, undegraded, or of all pictures where none is kept out.
+
+        The first crop of each picture lies on its middle, later ones are drawn.
+
+        Returns:
+            As :meth:`pairs`.
+        """
+        g = self.geometry
+        pool = self.held_out_count or len(self)
+        draws = uniform(self.seed, "held-out crop", 0, count, 2)
+        images, stacks = [], []
+        height, width = g.extent(g.low_size)
+        for i, (row, column) in enumerate(draws.tolist()):
+            read = self.held_out_picture if self.held_out_count else self.picture
+            picture, mark = read(i % pool)
+            stack = stack_picture(self.shrunk(picture), [] if mark is None else [mark], (height, width), g.guide)
+            row, column = (0.5, 0.5) if i < pool else (row, column)
+            y, x = int(row * (height - g.crop + 1)), int(column * (width - g.crop + 1))
+            side = g.crop * g.factor
+            stacks.append(stack[:, y : y + g.crop, x : x + g.crop])
+            images.append(picture[:, y * g.factor : y * g.factor + side, x * g.factor : x * g.factor + side])
+        return torch.stack(images), torch.stack(stacks)
+
     def shrunk(self, picture: Tensor) -> Tensor:
         """A picture, uint8 (3, H, W), shrunk to ``face_size`` by means over areas: float32 in [-1, 1]."""
         height, width = self.geometry.extent(self.geometry.face_size)
