@@ -47,6 +47,8 @@ DATA_OF_EXPERIMENTS = {
     "hdcgan_celeba": "celeba",
     "hdcgan_celebahq": "celeba_hq",
     "classify_attributes": "drawn_portraits",
+    "upres_portraits": "upres_pairs",
+    "upres_print": "upres_pairs",
 }
 
 
@@ -56,7 +58,7 @@ def needed(cfg_group, option):
         option = DATA_OF_EXPERIMENTS.get(option, option)
     elif cfg_group != "data":
         return []
-    place = "data.path" if option in ("folder", "packed", "faces") else "data.root"
+    place = "data.path" if option in ("folder", "packed", "faces", "upres_pairs") else "data.root"
     more = ["data.category=cat"] if option == "lsun" else []
     return [] if option == "drawn_portraits" else [f"{place}=somewhere", *more]
 

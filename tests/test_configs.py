@@ -74,7 +74,12 @@ def test_every_experiment_composes_and_builds(option):
         assert options == ClassificationOptions(synthetic=[], betas=[0.9, 0.999])  # the schema repeats its defaults
         return
     schedule, _, module = build(cfg)
-    assert module.generator.resolution == schedule.resolution == cfg.resolution
+    assert schedule.resolution == cfg.resolution
+    if option.startswith("upres_"):
+        assert module.generator.factor == 8
+        assert module.generator.low_size == cfg.resolution // 8
+    else:
+        assert module.generator.resolution == cfg.resolution
 
 
 def test_the_defaults_need_nothing():
@@ -145,12 +150,19 @@ def options(group):
 def test_every_model_and_every_loss_builds(model, loss):
     """Which goes with which: tests/lightning_modules/test_models_and_losses.py."""
     pyramid = model in ("dcgan", "hdcgan")
-    small = ["model.filters=2", "model.discriminator_norm=layer"] if pyramid else ["growth=quickstart"]
+    small = ["model.filters=2", "model.discriminator_norm=layer"]
+    if model == "upres":
+        small += ["model.discriminator_filters=2", "model.low_size=32", "model.face_size=32"]
+    elif not pyramid:
+        small = ["growth=quickstart"]
     cfg = composed(f"model={model}", f"loss={loss}", "resolution=64", *small)
     schedule, built_loss, module = build(cfg)
     assert isinstance(built_loss, AdversarialLoss)
     assert isinstance(module, AdversarialModule)
     assert module.schedule is schedule
+    if model == "upres":
+        assert module.geometry.factor == module.generator.factor == 2
+        return
     assert module.generator.resolution == 64
     if not pyramid:
         assert module.generator.feature_maps(0) == min(cfg.model.fmap_base // 2, cfg.model.fmap_max)
