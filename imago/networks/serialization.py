@@ -131,8 +131,8 @@ def load_generator(path: str | Path, device: str | torch.device = "cpu") -> Load
     try:
         generator = registry.build(str(description["network"]), dict(description["config"]))
         if not hasattr(generator, "latent_size"):
-            hint = "it enlarges pictures: use upres.py" if hasattr(generator, "factor") else "it is not a generator"
-            raise UserError(f"{description['network']} makes no pictures from latents; {hint}")
+            hint = ": it enlarges pictures, see upres.py" if hasattr(generator, "factor") else ""
+            raise UserError(f"{description['network']} is not a generator{hint}")
         generator.load_state_dict(tensors)
         labels = LabelDistribution.from_plain(description["labels"]) if "labels" in description else None
         wanted = int(generator.label_size)  # type: ignore[arg-type]
