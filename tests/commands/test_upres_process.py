@@ -53,7 +53,7 @@ def test_one_bad_file_of_a_folder_does_not_stop_the_rest(commands, stage, tmp_pa
 def test_a_stage_is_no_generator_of_faces(commands, stage):
     result = commands.run("upres", [f"checkpoint={stage}", f"generator={stage}"])
     assert result.code == 2
-    assert "makes no pictures from latents" in result.error
+    assert "JNet is not a generator" in result.error
 
 
 @pytest.mark.parametrize(
