@@ -17,8 +17,9 @@ from imago.losses import AdversarialLoss, LossTerms
 from imago.networks.jnet import JNet
 from imago.networks.patch_discriminator import PatchAutoencoder, PatchDiscriminator
 from imago.upres.pairs import PairGeometry
-from lightning_modules.adversarial import AdversarialModule, Batch
+from lightning_modules.adversarial import AdversarialModule
 from lightning_modules.dcgan import check_normalizations
+from lightning_modules.variant import Batch
 
 _CODE = 32  # channels of an autoencoder's code
 
