@@ -87,6 +87,16 @@ def test_gradient_norms_are_per_sample():
     assert terms["gradient_norm_at_interpolates"].item() == pytest.approx(2.5)
 
 
+def test_of_scores_of_patches_the_mean_counts():
+    weights = doubles(6, 3, 2, 2)  # a linear score of each of six patches
+
+    def critic(x):
+        return torch.einsum("pchw,nchw->np", weights, x)
+
+    norms = gradient_norms(critic, doubles(4, 3, 2, 2))
+    torch.testing.assert_close(norms, weights.mean(dim=0).norm().expand(4), rtol=1e-12, atol=0)
+
+
 def test_gradient_norms_of_a_quadratic_critic():
     """D(x) = ‖x‖² / 2 has the gradient x."""
     x = doubles(6, 3, 4, 4)
