@@ -43,14 +43,21 @@ def landmarks_of_pack(dataset: PackedDataset, where_from: str, cache: Path) -> N
     if where_from == "pack":
         raise UserError(f"{dataset.path} holds no landmarks; data.landmarks=dlib finds them, none does without")
     path = cache / f"landmarks-{dataset.checksum[:24]}.npy"
-    if path.is_file():
-        kept = np.load(path)
-        if kept.shape == (dataset.count, 68, 2):
-            return kept
+    kept = _kept(path)
+    if kept is not None and kept.shape == (dataset.count, 68, 2):
+        return kept
     found = _found(dataset)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.save(file, found)
     return found
+
+
+def _kept(path: Path) -> NDArray[np.float32] | None:
+    """What was found before; None if there is nothing, or what is there cannot be read."""
+    try:
+        return np.load(path)
+    except (OSError, ValueError, EOFError):
+        return None
 
 
 def _found(dataset: PackedDataset) -> NDArray[np.float32]:
