@@ -107,6 +107,7 @@ def _blur(x: Tensor, share: Tensor, most: float) -> Tensor:
     from kornia.filters import gaussian_blur2d
 
     radius = int(3 * most + 0.5)  # of the largest for all of them: none is to depend on the others
+    radius = min(radius, *(extent - 1 for extent in x.shape[2:]))  # as far as a border can be reflected
     if radius == 0:
         return x
     sides = (most * share).clamp(min=1e-3)[:, None].expand(-1, 2).contiguous()
@@ -131,8 +132,11 @@ def _compress(x: Tensor, degradation: Degradation, draws: Tensor) -> Tensor:
     height, width = x.shape[2:]
     pad = (0, -width % _JPEG_BLOCK, 0, -height % _JPEG_BLOCK)
     quality = 98 - (98 - degradation.jpeg_quality) * draws[chosen, 1]
-    padded = F.pad(x[chosen] / 2 + 0.5, pad, mode="replicate")
-    compressed = jpeg_codec_differentiable(padded, quality)[:, :, :height, :width]
     result = x.clone()
-    result[chosen] = (compressed * 2 - 1).clamp(-1, 1)
+    for i, amount in zip(chosen.tolist(), quality.split(1), strict=True):
+        # Each by itself: in a batch its products are summed in an order that depends on how many there are, and a
+        # coefficient is rounded the other way.
+        padded = F.pad(x[i : i + 1] / 2 + 0.5, pad, mode="replicate")
+        compressed = jpeg_codec_differentiable(padded, amount)[0, :, :height, :width]
+        result[i] = (compressed * 2 - 1).clamp(-1, 1)
     return result
