@@ -45,7 +45,7 @@ def resample(picture: Tensor, extent: tuple[int, int]) -> Tensor:
         extent: (height, width) of the result.
 
     Returns:
-        ``(..., C, height, width)``, never outside the range of the values that it came from.
+        ``(..., C, height, width)``, no channel outside the range of the values that it came from.
     """
     height, width = picture.shape[-2:]
     if (height, width) == tuple(extent):
@@ -55,5 +55,5 @@ def resample(picture: Tensor, extent: tuple[int, int]) -> Tensor:
         result = F.interpolate(batch, size=extent, mode="bilinear", align_corners=False, antialias=True)
     else:
         result = F.interpolate(batch, size=extent, mode="bicubic", align_corners=False, antialias=True)
-        result = result.clamp(batch.amin(), batch.amax())
+        result = result.clamp(batch.amin((2, 3), keepdim=True), batch.amax((2, 3), keepdim=True))
     return result.reshape(*picture.shape[:-2], *extent)
