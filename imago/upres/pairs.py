@@ -55,8 +55,12 @@ class PairGeometry:
                     f"model.{name}={height}: must be at most the resolution {self.resolution}, and make whole pixels "
                     f"of the aspect {self.base[0]}:{self.base[1]}"
                 )
-        if not 1 <= self.crop <= min(self.extent(self.low_size)):
-            raise UserError(f"model.crop={self.crop} does not fit into the low-resolution pictures of {self.low_size}")
+        height, width = self.extent(self.low_size)
+        if not 1 <= self.crop <= min(height, width):
+            raise UserError(
+                f"model.crop={self.crop} does not fit into the low-resolution pictures of {height} × {width}: take at "
+                f"most {min(height, width)}"
+            )
         assert factor >= 2
 
     @property
