@@ -31,6 +31,19 @@ class Stripes(IterableDataset):
             yield {"images": images, "labels": codes, "images_seen": seen}
 
 
+class Crops(Stripes):
+    """Random pairs for up-resolution, addressed likewise."""
+
+    def __iter__(self):
+        crop, factor = self.module.geometry.crop, self.module.geometry.factor
+        for seen, _ in self.module.schedule.steps(0, self.module.n_critic):
+            generator = torch.Generator().manual_seed(seen)
+            shape = (self.module.n_critic, BATCH, 3, factor * crop, factor * crop)
+            images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+            shape = (self.module.n_critic, BATCH, self.module.generator.inputs, crop, crop)
+            yield {"images": images, "stacks": torch.rand(shape, generator=generator) * 2 - 1, "images_seen": seen}
+
+
 def labels():
     columns = (LabelColumn("Glasses", ("no", "yes")), LabelColumn("Age", ("young", "old")))
     codes = torch.tensor([[0, 1], [1, 0], [1, 1]], dtype=torch.int16).numpy()
@@ -45,12 +58,13 @@ def make(model, loss, **options):
     return model(loss, schedule, latent_size=4, filters=2, **options)
 
 
-def train(module, steps=5, callbacks=(), folder=None):
+def train(module, steps=5, callbacks=(), folder=None, data=Stripes, precision="32-true"):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = pl.Trainer(
             accelerator="cpu",
             max_epochs=1,
+            precision=precision,
             limit_train_batches=steps,
             logger=False,
             enable_checkpointing=False,
@@ -59,5 +73,5 @@ def train(module, steps=5, callbacks=(), folder=None):
             callbacks=list(callbacks),
             default_root_dir=folder,
         )
-        trainer.fit(module, DataLoader(Stripes(module), batch_size=None))
+        trainer.fit(module, DataLoader(data(module), batch_size=None))
     return module
