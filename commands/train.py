@@ -67,6 +67,7 @@ def train(cfg: TrainConfig) -> None:
     run_dir = RunDirectory(_run_dir(cfg))
     trainer = build_trainer(cfg, run_dir.path, list(callbacks.values()))
     module.check_division(trainer.world_size)
+    data.check_module(module)
     with run_dir.locked():
         # All that may be refused comes before anything is written.
         checkpoint = run_dir.checkpoint(config, cfg.resume)

@@ -186,6 +186,15 @@ class PackedDataModule(pl.LightningDataModule):
         """
         self._synthetic_packs()
 
+    def check_module(self, module: AdversarialModule) -> None:
+        """Says what of the data does not fit the model before anything is written.
+
+        Raises:
+            UserError: The model is trained on pairs.
+        """
+        if module.takes_pairs:
+            raise UserError("this model is trained on pairs: take data=upres_pairs")
+
     def open_dataset(self) -> PackedDataset:
         """The packed data set, made on first use."""
         assert self.path is not None

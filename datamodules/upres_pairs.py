@@ -17,10 +17,12 @@ from datamodules.packed import BatchStream
 from imago.data.packed import PackedDataset
 from imago.data.packing import default_cache
 from imago.errors import UserError
-from imago.faces.pack_landmarks import landmarks_of_pack
+from imago.faces.pack_landmarks import LANDMARK_SOURCES, landmarks_of_pack
 from imago.growth import GrowthSchedule, GrowthStage
 from imago.upres.degradation import Degradation
 from imago.upres.pairs import PairGeometry, PairMaker
+from lightning_modules.adversarial import AdversarialModule
+from lightning_modules.upres import Upres
 
 
 class PairStream(BatchStream):
@@ -94,7 +96,7 @@ class UpresPairsDataModule(pl.LightningDataModule):
         self.resolution = resolution
         self.base = (base[0], base[1])
         self.seed = seed
-        self.paths = [path] if isinstance(path, str) else list(path)
+        self.paths = [path] if isinstance(path, str) else list(path or [])
         if not self.paths or not all(isinstance(one, str) and one for one in self.paths):
             raise UserError("data.path= is empty: give the folder of a pack, or several, [a,b]")
         self.channels = channels
@@ -106,6 +108,8 @@ class UpresPairsDataModule(pl.LightningDataModule):
         self.held_out = held_out
         self.landmarks = landmarks
         self.guide_dropout = guide_dropout
+        if landmarks not in LANDMARK_SOURCES:
+            raise UserError(f"data.landmarks={landmarks}: must be one of {', '.join(LANDMARK_SOURCES)}")
         unknown = set(degradation or {}) - {one.name for one in fields(Degradation)}
         if unknown:
             raise UserError(f"data.degradation has no {', '.join(sorted(unknown))}")
@@ -135,6 +139,40 @@ class UpresPairsDataModule(pl.LightningDataModule):
         """
         self._opened()
 
+    def check_module(self, module: AdversarialModule) -> None:
+        """Says what of the data does not fit the model before anything is written.
+
+        Args:
+            module: What is to be trained.
+
+        Raises:
+            UserError: Not an up-resolution model, other channels or another aspect than the run's, pictures that are
+                too small or too few.
+        """
+        if not isinstance(module, Upres):
+            raise UserError("data=upres_pairs makes pairs for model=upres only")
+        datasets = self._opened()
+        for dataset in datasets:
+            if dataset.channels != self.channels:
+                raise UserError(f"{dataset.name} has {dataset.channels} channels and data.channels={self.channels}")
+            if dataset.base[0] * self.base[1] != dataset.base[1] * self.base[0]:
+                raise UserError(f"{dataset.name} has the aspect of {dataset.base}, the run that of {self.base}")
+        self._maker(datasets, [None] * len(datasets), module.geometry)
+
+    def _maker(
+        self, datasets: list[PackedDataset], found: Sequence[NDArray[np.float32] | None], geometry: PairGeometry
+    ) -> PairMaker:
+        return PairMaker(
+            datasets,
+            found,
+            geometry,
+            self.seed,
+            self.mirror,
+            self.guide_dropout,
+            self.degradation,
+            self.held_out,
+        )
+
     def label_distribution(self) -> None:
         """None: there are no labels."""
         return
@@ -143,16 +181,12 @@ class UpresPairsDataModule(pl.LightningDataModule):
         """Opens and checks the packs, and finds landmarks where they hold none.
 
         Raises:
-            UserError: Other channels, aspect or sizes than the run's, other data than it began with, or a damaged pack.
+            UserError: Other data than the run began with, or a damaged pack.
         """
         if self.found:
             return
         self.datasets = self._opened()
         for dataset in self.datasets:
-            if dataset.channels != self.channels:
-                raise UserError(f"{dataset.name} has {dataset.channels} channels and data.channels={self.channels}")
-            if dataset.base[0] * self.base[1] != dataset.base[1] * self.base[0]:
-                raise UserError(f"{dataset.name} has the aspect of {dataset.base}, the run that of {self.base}")
             if self.verify:
                 dataset.verify(zips=False)
         cache = self.cache or default_cache()
@@ -168,17 +202,8 @@ class UpresPairsDataModule(pl.LightningDataModule):
         self.prepare_data()
         self.real = self.datasets[0]
         assert self.trainer is not None
-        geometry: PairGeometry = self.trainer.lightning_module.geometry  # type: ignore[assignment]
-        self.pairs = PairMaker(
-            self.datasets,
-            self.found,
-            geometry,
-            self.seed,
-            self.mirror,
-            self.guide_dropout,
-            self.degradation,
-            self.held_out,
-        )
+        module: Upres = self.trainer.lightning_module  # type: ignore[assignment]
+        self.pairs = self._maker(self.datasets, self.found, module.geometry)
         for callback in self.trainer.checkpoint_callbacks:
             callback.extra_state["data_checksum"] = self.checksum  # type: ignore[attr-defined]
 

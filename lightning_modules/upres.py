@@ -67,6 +67,8 @@ class Upres(AdversarialModule):
         UserError: A schedule that grows, numbers that do not fit each other, or a loss that cannot be trained.
     """
 
+    takes_pairs = True
+
     def __init__(
         self,
         loss: AdversarialLoss,

@@ -16,6 +16,7 @@ Batch: TypeAlias = dict[str, Any]
 class Variant(pl.LightningModule):
     """The hooks of :class:`lightning_modules.adversarial.AdversarialModule`, with what most variants do."""
 
+    takes_pairs = False  # of a low-resolution crop and the crop it is of, instead of images
     loss: AdversarialLoss
     schedule: GrowthSchedule
     stage: GrowthStage

@@ -13,7 +13,7 @@ from imago.faces.landmarks import DlibLandmarks, choose_faces
 
 logger = logging.getLogger("imago")
 
-SOURCES = ("auto", "pack", "dlib", "none")
+LANDMARK_SOURCES = ("auto", "pack", "dlib", "none")
 
 _DETECTION_HEIGHT = 512  # pixels: the level that is looked at
 
@@ -34,8 +34,8 @@ def landmarks_of_pack(dataset: PackedDataset, where_from: str, cache: Path) -> N
         UserError: An unknown word, or a pack without landmarks where its own are asked for.
         MissingDependencyError: dlib or its model is not installed.
     """
-    if where_from not in SOURCES:
-        raise UserError(f"data.landmarks={where_from}: must be one of {', '.join(SOURCES)}")
+    if where_from not in LANDMARK_SOURCES:
+        raise UserError(f"data.landmarks={where_from}: must be one of {', '.join(LANDMARK_SOURCES)}")
     if where_from == "none":
         return None
     if where_from != "dlib" and dataset.landmarks is not None:

@@ -83,7 +83,7 @@ def degrade(pictures: Tensor, degradation: Degradation, seed: int, first: int) -
     blotches = normal_tensors(seed, "degradation/blotches", first, count, (channels, *coarse))
     blotches = F.interpolate(blotches, size=(height, width), mode="bicubic", align_corners=True)
     x = x + degradation.noise * amounts[:, 0] * fine + degradation.blotches * amounts[:, 1] * blotches
-    x = x + degradation.checkerboard * amounts[:, 2] * _checkerboard(height, width, draws[:, 6:9])
+    x = x + degradation.checkerboard * amounts[:, 2] * _checkerboard(height, width, draws[:, 6:9].to(x.dtype))
     return _compress(x.clamp(-1, 1), degradation, draws[:, 9:11])
 
 
@@ -116,8 +116,10 @@ def _blur(x: Tensor, share: Tensor, most: float) -> Tensor:
 
 def _checkerboard(height: int, width: int, weights: Tensor) -> Tensor:
     """Patterns that change their sign from pixel to pixel: along rows, columns, both; weights (N, 3) in [0, 1)."""
-    rows = 1.0 - 2.0 * (torch.arange(height) % 2)[:, None].expand(height, width)
-    columns = 1.0 - 2.0 * (torch.arange(width) % 2)[None, :].expand(height, width)
+    odd_rows = torch.arange(height, dtype=weights.dtype) % 2  # the default dtype is double while a run in double trains
+    odd_columns = torch.arange(width, dtype=weights.dtype) % 2
+    rows = (1 - 2 * odd_rows)[:, None].expand(height, width)
+    columns = (1 - 2 * odd_columns)[None, :].expand(height, width)
     patterns = torch.stack([rows, columns, rows * columns])  # (3, H, W)
     return torch.einsum("np,phw->nhw", 2 * weights - 1, patterns)[:, None]
 

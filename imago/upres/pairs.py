@@ -120,7 +120,10 @@ class PairMaker:
             raise UserError(f"data.held_out must not be negative, not {self.held_out}")
         for dataset in self.datasets:
             if dataset.count <= self.held_out:
-                raise UserError(f"{dataset.path}: data.held_out={self.held_out} of its {dataset.count} pictures")
+                raise UserError(
+                    f"{dataset.path}: data.held_out={self.held_out} of its {dataset.count} pictures leaves none to "
+                    "train on"
+                )
             if dataset.resolutions[-1] < self.geometry.resolution:
                 raise UserError(
                     f"{dataset.path}: its pictures are {dataset.resolutions[-1]} pixels high, the run's "
