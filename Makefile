@@ -9,7 +9,7 @@ demo: $(VENV)/.demo
 	$(RUN) train.py
 
 test: $(VENV)/.dev
-	$(RUN) -m pytest -m "not slow and not ddp and not slurm and not gpu"
+	$(RUN) -m pytest -n auto --dist loadfile -m "not slow and not ddp and not slurm and not gpu"
 
 test-all: $(VENV)/.dev
 	$(RUN) -m pytest
