@@ -110,7 +110,6 @@ def upres_stack(
     grid = grid_over(stack.shape, stage.tile, options.stride_of(stage.tile))
     report = TilingReport()
     network = TileNetwork(stage.network, stage.factor, stage.device, options.precision, report=report)
-    score = find_score(options.score, stage.score) if options.chooses and variant is None else None
     needs_score = options.chooses and variant is None
     score = find_score(options.score, stage.score) if needs_score else None
     variants = Variants(network, options.parsed_variants, grid.shape, score)
