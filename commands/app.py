@@ -48,6 +48,8 @@ _PATH_KEYS = frozenset(
 
 _PATH_LIST_KEYS = frozenset({"checkpoint", "input"})  # [a,b] of these is a list of paths
 
+_FREE_KEYS = ("labels.", "labels={", "model.low.", "model.upres.", "model.print.")
+
 _FLAGS = ("-m", "--multirun", "--resolve")
 
 
@@ -142,9 +144,15 @@ def hydra_main(
     return main
 
 
+def given_keys() -> list[str]:
+    """The keys and groups that the user gave on the command line, "data" or "data.path"; none outside of a command."""
+    overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    return [override.lstrip("+~").partition("=")[0] for override in overrides]
+
+
 def free_key(argument: str) -> str:
     """``labels.<name>=…`` as Hydra wants keys that no schema can know; the command checks their names."""
-    return f"++{argument}" if argument.startswith(("labels.", "labels={")) else argument
+    return f"++{argument}" if argument.startswith(_FREE_KEYS) else argument
 
 
 def quoted_path(argument: str) -> str:

@@ -10,13 +10,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from commands.app import given_keys
 from commands.checkpoints import Checkpoint, find_checkpoints, images_in_epoch, run_of
 from conf.evaluate_schema import EvaluateConfig
 from conf.source_schemas import ONLY_TO_PREPARE, SOURCES
@@ -236,9 +236,7 @@ def protocol_of(cfg: EvaluateConfig) -> Protocol:
 
 def _chosen(group: str) -> list[str]:
     """The options and keys of a group that the user gave."""
-    overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-    keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
-    return [key for key in keys if key == group or key.startswith(f"{group}.")]
+    return [key for key in given_keys() if key == group or key.startswith(f"{group}.")]
 
 
 def _refuse_foreign_code(config: Path, target: str, data: dict[str, Any]) -> None:

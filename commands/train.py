@@ -18,7 +18,7 @@ from callbacks.progress import Progress
 from callbacks.snapshot import Snapshot
 from commands.app import SweepError
 from commands.run_directory import RunDirectory
-from conf.schemas import AttributeClassifierModel, TrainConfig
+from conf.schemas import AttributeClassifierModel, PortraitDemoModel, TrainConfig
 from datamodules.packed import PackedDataModule
 from imago.errors import UserError
 from imago.growth import GrowthSchedule
@@ -47,6 +47,11 @@ def train(cfg: TrainConfig) -> None:
         from commands.classify import classify
 
         classify(cfg, config, _run_dir(cfg), _processes(cfg))
+        return
+    if OmegaConf.get_type(cfg.model) is PortraitDemoModel:
+        from commands.portrait_demo import portrait_demo
+
+        portrait_demo(cfg, config["model"], _run_dir(cfg))
         return
     data: PackedDataModule = instantiate(
         config["data"], resolution=cfg.resolution, base=list(cfg.base), seed=cfg.seed, _convert_="all"

@@ -14,6 +14,7 @@ from conf.classifier_schema import ClassifierOptions
 from conf.evaluate_schema import EvaluateConfig
 from conf.generate_schema import GenerateConfig
 from conf.loss_schemas import LOSSES, LossConfig
+from conf.portrait_demo_schema import PortraitDemoOptions
 from conf.prepare_schema import PrepareConfig
 from conf.source_schemas import ONLY_TO_PREPARE, SOURCES, data_schema
 from conf.upres_schema import UpresConfig
@@ -74,6 +75,11 @@ class DcganModel(ModelConfig):
 @dataclass
 class AttributeClassifierModel(ClassifierOptions, ModelConfig):
     _target_: str = "imago.classification.options.ClassificationOptions"
+
+
+@dataclass
+class PortraitDemoModel(PortraitDemoOptions, ModelConfig):
+    _target_: str = "commands.portrait_demo.Plan"
 
 
 @dataclass
@@ -362,6 +368,7 @@ def register() -> None:
         ("model", "dcgan", DcganModel),
         ("model", "hdcgan", HdcganModel),
         ("model", "attribute_classifier", AttributeClassifierModel),
+        ("model", "portrait_demo", PortraitDemoModel),
         ("model", "upres", UpresModel),
         ("growth", "growth", GrowthConfig),
         ("data", "drawn_portraits", DrawnPortraitsData),

@@ -49,6 +49,10 @@ DATA_OF_EXPERIMENTS = {
     "classify_attributes": "drawn_portraits",
     "upres_portraits": "upres_pairs",
     "upres_print": "upres_pairs",
+    "portrait_demo": "drawn_portraits",
+    "portrait_demo_low": "drawn_portraits",
+    "portrait_demo_upres": "upres_pairs",
+    "portrait_demo_print": "upres_pairs",
 }
 
 
