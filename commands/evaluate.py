@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 import torch.distributed
 
-from commands.checkpoints import Checkpoint
+from commands.checkpoints import Checkpoint, find_checkpoints
 from commands.devices import find_device
+from commands.evaluate_upres import evaluate_upres, is_upres
 from commands.evaluation_job import EvaluationJob
 from commands.neighbours import check_enough, check_neighbours, write_neighbours
 from conf.evaluate_schema import EvaluateConfig
@@ -39,6 +40,10 @@ def evaluate(cfg: EvaluateConfig) -> None:
     Raises:
         UserError: Options that make no sense, no generator, no data, something that is not installed.
     """
+    checkpoints = find_checkpoints(cfg.checkpoint)
+    if is_upres(checkpoints):
+        evaluate_upres(cfg, checkpoints)
+        return
     _check(cfg)
     job = EvaluationJob(cfg)
     job.open_data()  # packs, if need be, before there are other processes

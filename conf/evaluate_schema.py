@@ -77,6 +77,11 @@ class EvaluateConfig:
     # path_length: full (along the whole path) or end (at its beginning).
     path_sampling: str = "full"
 
+    # Of an up-resolution network: pictures to enlarge, at most; and whether their small versions are made to look like
+    # what a first stage or JPEG leaves, as in training.
+    pictures: int = 64
+    degraded: bool = False
+
     # Images per pass through the generator.
     batch_size: int = 64
 

@@ -80,6 +80,20 @@ def table_of_several(evaluated: list[Evaluated]) -> Table:
     return table
 
 
+def table_of_methods(evaluated: list[Evaluated]) -> Table:
+    """One line per method, one column per metric, the better direction beside its name."""
+    from rich.table import Table
+
+    arrow = {True: " ↑", False: " ↓", None: ""}
+    table = Table()
+    table.add_column("")
+    for row in evaluated[0].rows:
+        table.add_column(row.metric + arrow[row.higher_is_better], justify="right")
+    for one in evaluated:
+        table.add_row(one.checkpoint, *map(_value, one.rows))
+    return table
+
+
 def as_markdown(evaluated: list[Evaluated]) -> str:
     """A Markdown table: a row per generator, and one of references."""
     first = evaluated[0].rows
