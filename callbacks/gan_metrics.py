@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
 
 from callbacks.cadence import check_interval, due
-from callbacks.scalar_log import ScalarLog
-from callbacks.snapshot import write_synced
-from imago.atomic import atomic_path
+from callbacks.measured_rows import BestCheckpoint, log_rows
 from imago.data.packed import PackedDataset
 from imago.errors import UserError
 from imago.evaluation.building import MeasureBuilder, MeasureOptions, metric_names, row_names
 from imago.evaluation.image_sets import GeneratedImages
 from imago.evaluation.measure import Measure, Reals, Row, evaluate
 from imago.evaluation.protocol import Protocol
-from imago.networks.serialization import describe_generator, save_generator
 
 if TYPE_CHECKING:
     from lightning_modules.adversarial import AdversarialModule
 
 logger = logging.getLogger("imago")
-
-BEST_GENERATOR = "best_generator.safetensors"
-BEST_CHECKPOINT = "checkpoints/best.ckpt"
-BEST_RECORD = "best.json"
 
 
 class GanMetrics(pl.Callback):
@@ -105,9 +95,9 @@ class GanMetrics(pl.Callback):
             batch_size=batch_size,
         )
         self.best_by = best_by
+        self._best = BestCheckpoint(best_by)
         self._measures: list[Measure] = []
         self._prepared = False
-        self._failing = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # What is not installed, not there or not measured is told now, not after hours.
@@ -130,8 +120,8 @@ class GanMetrics(pl.Callback):
             return
         started = time.perf_counter()
         rows = self._evaluate(trainer, module)
-        self._log(trainer, module, rows, time.perf_counter() - started)
-        self._keep_best(trainer, module, rows)
+        log_rows(trainer, module, rows, time.perf_counter() - started)
+        self._best.keep(trainer, module, rows)
 
     @torch.no_grad()
     def _evaluate(self, trainer: pl.Trainer, module: AdversarialModule) -> list[Row]:
@@ -154,62 +144,3 @@ class GanMetrics(pl.Callback):
         for measure in self._measures:  # frees what they keep of the images
             measure.begin(images)
         return rows
-
-    def _log(self, trainer: pl.Trainer, module: AdversarialModule, rows: list[Row], seconds: float) -> None:
-        numbers: dict[str, float] = {"images_seen": module.images_seen}
-        for row in rows:
-            numbers[row.metric] = row.value
-            if row.reference is not None:
-                numbers[f"{row.metric}/reference"] = row.reference
-        if trainer.is_global_zero:
-            told = [row for row in rows if not row.metric.startswith("swd/") or row.metric == "swd/avg"]
-            shown = ", ".join(f"{row.metric} {row.value:.4g}" for row in told)
-            logger.info("%d images seen: %s (%.0f s)", module.images_seen, shown, seconds)
-        scalar_logs = [callback for callback in trainer.callbacks if isinstance(callback, ScalarLog)]  # type: ignore[attr-defined]
-        if scalar_logs:
-            scalar_logs[0].add(trainer, numbers, seconds)
-        else:
-            for other in trainer.loggers:
-                other.log_metrics(numbers, step=module.images_seen)
-
-    def _keep_best(self, trainer: pl.Trainer, module: AdversarialModule, rows: list[Row]) -> None:
-        if self.best_by is None:
-            return
-        (row,) = (row for row in rows if row.metric == self.best_by)
-        if not trainer.is_global_zero or not math.isfinite(row.value):
-            return
-        run_dir = Path(trainer.default_root_dir)
-        best = _read_best(run_dir / BEST_RECORD, _what(row))
-        if best is not None and (row.value <= best if row.higher_is_better else row.value >= best):
-            return
-        stage = module.stage
-        description = describe_generator(
-            module.generator_ema, stage.resolution, stage.alpha, module.images_seen, module.labels
-        )
-        try:
-            save_generator(run_dir / BEST_GENERATOR, module.generator_ema, description)
-            for snapshot in trainer.checkpoint_callbacks:
-                with atomic_path(run_dir / BEST_CHECKPOINT) as temporary:
-                    write_synced(temporary, snapshot.state(module, description))  # type: ignore[attr-defined]
-            record = {**_what(row), "value": row.value, "images_seen": module.images_seen}
-            with atomic_path(run_dir / BEST_RECORD) as temporary:
-                temporary.write_text(json.dumps(record) + "\n")
-            self._failing = False
-        except OSError as error:  # a full disk costs the best checkpoint, not the run
-            if not self._failing:
-                logger.warning("the best checkpoint could not be written (%s)", error.strerror or error)
-            self._failing = True
-
-
-def _what(row: Row) -> dict[str, Any]:
-    """What makes two values of a row comparable."""
-    return {"metric": row.metric, "images": row.images, "protocol": row.protocol}
-
-
-def _read_best(path: Path, what: dict[str, Any]) -> float | None:
-    """The best value so far; None: of no metric, another one, or measured otherwise."""
-    try:
-        record = json.loads(path.read_text())
-        return float(record["value"]) if {**record, **what} == record else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

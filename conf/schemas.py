@@ -283,6 +283,15 @@ class GanMetricsConfig:
 
 
 @dataclass
+class UpresMetricsConfig:
+    _target_: str = "callbacks.upres_metrics.UpresMetrics"
+    every_images: int = 20_000
+    pictures: int = 8  # whole ones, kept out of training
+    shown: int = 2  # of these in portraits/<images_seen>.png
+    best_by: str | None = "swd/avg"  # keep the best checkpoint by this metric; null: none
+
+
+@dataclass
 class ActivationStatisticsConfig:
     _target_: str = "callbacks.activation_statistics.ActivationStatistics"
     every_images: int = 5_000
@@ -291,6 +300,7 @@ class ActivationStatisticsConfig:
 @dataclass
 class CallbacksConfig:
     gan_metrics: GanMetricsConfig | None = None
+    upres_metrics: UpresMetricsConfig | None = None
     activation_statistics: ActivationStatisticsConfig | None = None
     scalar_log: MetricsLogConfig | None = field(default_factory=MetricsLogConfig)
     divergence_guard: DivergenceGuardConfig | None = field(default_factory=DivergenceGuardConfig)

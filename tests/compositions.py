@@ -68,6 +68,7 @@ def needed(cfg_group, option):
 
 
 FREE_MAPPINGS = {"growth.batch_size", "growth.learning_rate"}  # {height: number}, checked by GrowthSchedule
+FREE_MAPPINGS |= {"model.low", "model.upres", "model.print"}  # options of other runs, checked by these
 
 
 def assert_every_node_has_a_schema(node, name=""):

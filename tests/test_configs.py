@@ -203,7 +203,7 @@ def test_callbacks_and_data_modules_build(group, option):
     else:
         built = [instantiate(options, _convert_="all") for options in config["callbacks"].values() if options]
         assert all(isinstance(callback, pl.Callback) for callback in built)
-        left_out = {"default": 2, "metrics": 1, "activations": 1}[option]
+        left_out = {"default": 3, "metrics": 2, "activations": 2, "upres": 2}[option]
         assert len(built) == len(config["callbacks"]) - left_out
 
 

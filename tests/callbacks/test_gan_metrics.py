@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from callbacks.csv_table import read_rows
-from callbacks.gan_metrics import GanMetrics, _read_best, _what
+from callbacks.gan_metrics import GanMetrics
+from callbacks.measured_rows import _read_best, _what
 from imago.errors import UserError
 from imago.evaluation.building import MeasureOptions, metric_names, row_names
 from imago.evaluation.measure import Row

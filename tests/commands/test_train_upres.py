@@ -106,6 +106,25 @@ def test_a_run_goes_on_only_with_its_own_configuration_and_data(train_upres, fin
     assert "not the data that this run began with" in train_upres(run, f"data.path={other}").error
 
 
+def test_measuring_disturbs_nothing_and_keeps_the_best(train_upres, finished, tmp_path):
+    measured = ["callbacks.upres_metrics={every_images: 16, pictures: 2, shown: 1, best_by: psnr}"]
+    killed = train_upres(tmp_path, *measured, accident=functools.partial(kill_at, STEP, 9, "before"))
+    assert killed.code == -signal.SIGKILL, killed.err
+    result = train_upres(tmp_path, *measured)
+    assert result.code == 0, result.err
+    assert largest_difference(state_of(tmp_path), state_of(finished)) == 0
+    for name in ("000000016", "000000032", "000000048"):
+        with Image.open(tmp_path / "portraits" / f"{name}.png") as picture:
+            assert picture.size == (3 * 64, 64)
+    measured_rows = [row for row in rows(tmp_path) if row["psnr"]]
+    assert [int(row["images_seen"]) for row in measured_rows] == [16, 32, 48]
+    assert {"low_resolution_l1", "sharpness", "seams", "swd/avg"} <= measured_rows[0].keys()
+    best = max(measured_rows, key=lambda row: float(row["psnr"]))
+    record = json.loads((tmp_path / "best.json").read_text())
+    assert record["images_seen"] == int(best["images_seen"])
+    assert load_stage(tmp_path / "best_generator.safetensors").factor == 4
+
+
 @pytest.mark.ddp
 @pytest.mark.slow
 @pytest.mark.parametrize("norm", ["model.discriminator_norm=layer", "model.batch_norm_group=2"])
@@ -170,6 +189,8 @@ def test_a_run_enlarges_pictures(commands, finished, tmp_path):
         (["loss=wgan_gp"], "model.discriminator_norm=layer"),
         (["data.labels=[Glasses]"], "takes neither data.labels nor data.include_synthetic"),
         (["growth=quickstart"], "does not grow: take growth=fixed"),
+        (["callbacks.upres_metrics.best_by=swd"], "best_by=swd is not measured; choose low_resolution_l1, psnr"),
+        (["callbacks.upres_metrics.shown=9"], "must lie between 0 and the 8 measured"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_written(train_upres, tmp_path, overrides, message):
@@ -184,6 +205,15 @@ def test_a_path_is_needed(commands, tmp_path):
 
 def test_metrics_of_pictures_from_latents_are_refused(train_upres, tmp_path):
     assert "measures pictures that are made from latents" in train_upres(tmp_path, "callbacks=metrics").error
+
+
+def test_measures_of_up_resolution_are_refused_for_other_models(train, commands, faces, tmp_path):
+    assert "measures up-resolution networks" in train(tmp_path / "a", "callbacks=upres").error
+    pairs = ["data=upres_pairs", f"data.path={faces}", f"run_dir={tmp_path / 'b'}", "resolution=64"]
+    assert "makes pairs for model=upres only" in commands.run("train", pairs).error
+    images = ["model=upres", f"run_dir={tmp_path / 'c'}", "resolution=64", "model.low_size=16", "model.face_size=32"]
+    images += ["data=packed", f"data.path={faces}", "model.crop=8", "model.depth=2", "model.filters=2"]
+    assert "trained on pairs: take data=upres_pairs" in commands.run("train", images).error
 
 
 def test_the_configuration_that_was_run_is_kept(finished):
