@@ -25,7 +25,7 @@ def gradients(device: str, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     loss = NonSaturating()
 
     def score(images: torch.Tensor) -> torch.Tensor:
-        return discriminator(images, stacks, group_size=4)
+        return discriminator(images, stacks.repeat(len(images) // 4, 1, 1, 1), group_size=4)
 
     fakes = generator(stacks)
     total = loss.discriminator_loss(score, real, [fakes.detach()], torch.zeros(4).to(device, dtype))["loss"]
