@@ -119,8 +119,10 @@ def _failure(one: _Running, code: int) -> str:
 
 
 def _end(processes: Sequence[subprocess.Popen[str]]) -> None:
+    # Ctrl-C means nothing to what was started in the background by a script, and to what that starts.
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     for process in processes:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM if ignored else signal.SIGINT)
     patience = time.monotonic() + _PATIENCE
     for process in processes:
         try:

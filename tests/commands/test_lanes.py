@@ -106,7 +106,8 @@ def test_lanes_share_the_cores(home, monkeypatch, given, expected):
 def test_nothing_outlives_it(home, sent, code):
     """A process of its own is sent a signal; the command that it has started must be gone."""
     starter = (
-        f"import sys; sys.path[:0] = [{str(REPOSITORY)!r}]\n"
+        f"import signal, sys; sys.path[:0] = [{str(REPOSITORY)!r}]\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored, where a script runs the tests
         "from pathlib import Path\n"
         "from commands import lanes\n"
         f"lanes._HOME = Path({str(home)!r})\n"
