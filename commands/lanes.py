@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import shlex
 import signal
 import subprocess
 import sys
@@ -36,7 +37,7 @@ class Command:
     arguments: Sequence[str]
 
     def __str__(self) -> str:
-        return " ".join(["python", f"{self.program}.py", *self.arguments])
+        return shlex.join(["python", f"{self.program}.py", *self.arguments])
 
 
 @dataclass
