@@ -18,7 +18,8 @@ from callbacks.progress import Progress
 from callbacks.snapshot import Snapshot
 from commands.app import SweepError
 from commands.run_directory import RunDirectory
-from conf.schemas import AttributeClassifierModel, PortraitDemoModel, TrainConfig
+from conf.model_schemas import AttributeClassifierModel, PortraitDemoModel
+from conf.schemas import TrainConfig
 from datamodules.packed import PackedDataModule
 from imago.errors import UserError
 from imago.growth import GrowthSchedule
