@@ -138,8 +138,11 @@ class _Job:
             )
         same = {path.resolve() for path in paths} <= {path.resolve() for path in trained_on}
         held_out = int(own.get("held_out") or 0) if same else 0
+        if "data.held_out" in given_keys():  # of data=upres_pairs
+            held_out = int(options["held_out"])
         datasets = [PackedDataset(path) for path in paths]
-        landmarks = str(own.get("landmarks") or "auto") if not chosen else "auto"
+        told = options if "data.landmarks" in given_keys() else own
+        landmarks = str(told.get("landmarks") or "auto")
         cache = Path(self.cfg.cache).expanduser() if self.cfg.cache else default_cache()
         guided = any(one.guide_channels for one in self.stages)
         marks = [landmarks_of_pack(one, landmarks if guided else "none", cache) for one in datasets]

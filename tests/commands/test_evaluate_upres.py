@@ -63,6 +63,10 @@ def test_several_networks_and_another_pack(commands, run, tmp_path):
     assert "2 pictures of drawn (all), degraded" in result.out
     report = json.loads((tmp_path / "report.json").read_text())
     assert [one["images_seen"] for one in report["checkpoints"]] == [0, 0, 40, 80]
+    several = ["data=upres_pairs", f"data.path=[{other}]", "data.held_out=1", "data.landmarks=none"]
+    result = evaluate(commands, f"checkpoint={second}", *several, f"out={tmp_path / 'again.json'}")
+    assert result.code == 0, result.err
+    assert "1 pictures of drawn (kept out of training)" in result.out
 
 
 def test_mistakes_are_told_in_one_line(commands, run, tmp_path, faces):
