@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("packs", nargs="+", help="packed pictures, at least as large as it makes them")
     parser.add_argument("--held-out", type=int, default=8, help="pictures at the end of each pack")
     parser.add_argument("--pictures", type=int, default=8)
+    parser.add_argument("--only", default="", help="settings whose name holds this")
     options = parser.parse_args()
 
     stage = load_stage(options.upres)
@@ -58,7 +59,7 @@ def main() -> None:
     found = list(examples(PairMaker(datasets, marks, geometry, held_out=options.held_out), options.pictures))
     print("| setting | seams | sharpness | psnr, dB | seconds a picture |\n|---|---|---|---|---|")
     for name, tiling in settings(stage.tile).items():
-        if tiling.chooses and tiling.score == "discriminator" and stage.score is None:
+        if options.only not in name or (tiling.chooses and tiling.score == "discriminator" and stage.score is None):
             continue
         meter, seconds = Meter(stage.low_size), 0.0
         for example in found:
