@@ -46,7 +46,7 @@ _PATH_KEYS = frozenset(
     for key in ("path", "root", "cache", "keep", "landmarks_file", "predictor_path")
 }
 
-_PATH_LIST_KEYS = frozenset({"checkpoint", "input"})  # [a,b] of these is a list of paths
+_PATH_LIST_KEYS = frozenset({"checkpoint", "input", "data.path"})  # [a,b] of these is a list of paths
 
 _FREE_KEYS = ("labels.", "labels={", "model.low.", "model.upres.", "model.print.")
 
