@@ -87,9 +87,10 @@ class BestClassifier(Checkpoint):
         if finished or due(module, self.validate_every):  # type: ignore[arg-type]
             self._validate(trainer, module)
         late = self.every_minutes is not None and time.monotonic() - self._saved_at >= 60 * self.every_minutes
-        if finished or late or due(module, self.every_images):  # type: ignore[arg-type]
+        stopping = module.stopping.agreed
+        if finished or stopping or late or due(module, self.every_images):  # type: ignore[arg-type]
             self._save(trainer, module, finished)
-        if finished:
+        if finished or stopping:
             trainer.should_stop = True
 
     def _validate(self, trainer: pl.Trainer, module: AttributeClassifierModule) -> None:

@@ -47,6 +47,8 @@ class SampleGrid(pl.Callback):
             self._write(trainer, pl_module)  # type: ignore[arg-type]
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if pl_module.stopping.agreed:  # type: ignore[union-attr]
+            return  # there may be seconds left, and the run goes on later
         # Reached by finished runs that are started again, too: one may have been killed before its last grid.
         if not self._path(trainer, pl_module).exists():  # type: ignore[arg-type]
             self._write(trainer, pl_module)  # type: ignore[arg-type]

@@ -52,7 +52,7 @@ class Showcase(pl.Callback):
         run_dir = Path(trainer.default_root_dir)
         module: AdversarialModule = pl_module  # type: ignore[assignment]
         film = self.film_seconds > 0 and hasattr(module.generator_ema, "latent_size")
-        if not trainer.is_global_zero or not (self._trained or self._missing(run_dir, film)):
+        if module.stopping.agreed or not trainer.is_global_zero or not (self._trained or self._missing(run_dir, film)):
             return
         from_latents = hasattr(module.generator_ema, "latent_size")
         count, columns = (60, 10) if from_latents else (12, 2)

@@ -86,6 +86,9 @@ class Snapshot(Checkpoint):
         if module.images_seen >= self.total_images:
             trainer.should_stop = True
             self.save(trainer, module)
+        elif module.stopping.agreed:
+            trainer.should_stop = True
+            self.save(trainer, module, generator=False)
         elif due(module, self.every_images):
             self.save(trainer, module)
         elif self.every_minutes is not None and time.monotonic() - self._saved_at >= 60 * self.every_minutes:

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from commands.help import describe
+from commands.processes import place
 from conf import schemas
 from imago.errors import UserError
 
@@ -106,7 +107,7 @@ def hydra_main(
     def main() -> None:
         logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[CurrentStderrHandler()])
         # Other processes would say everything again.
-        level = logging.INFO if os.environ.get("LOCAL_RANK", "0") == "0" else logging.WARNING
+        level = logging.INFO if place().first else logging.WARNING
         logging.getLogger("imago").setLevel(level)
         # Hydra's parser takes flags among the overrides for overrides.
         sys.argv[1:] = sorted(
@@ -203,9 +204,9 @@ def tell(message: str, error: BaseException | None) -> None:
     """Prints a mistake as one line on standard error."""
     if error is not None and os.environ.get(_SHOW_TRACEBACKS) == "1":
         traceback.print_exception(error)
-    rank = os.environ.get("LOCAL_RANK", "0")
+    rank = place().rank
     # Other processes mostly stumble over the same thing: one line is the error, theirs tell where else it happened.
-    print(f"{'error' if rank == '0' else f'process {rank}'}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{'error' if rank == 0 else f'process {rank}'}: {' '.join(message.split())}", file=sys.stderr)
 
 
 def describe_error(error: UserError | OSError) -> str:

@@ -13,7 +13,8 @@ from hydra.utils import instantiate
 from callbacks.best_classifier import BestClassifier
 from callbacks.classifier_progress import ClassifierProgress
 from commands.run_directory import RunDirectory
-from commands.train import build_trainer, finish_wandb
+from commands.stopping import end_early, explain_failure, finish_wandb
+from commands.trainer import build_trainer
 from conf.schemas import TrainConfig
 from datamodules.attributes import AttributeDataModule
 from datamodules.packed import PackedDataModule
@@ -249,6 +250,8 @@ def _train(
     callbacks: list[pl.Callback] = [best]
     if watching["scalar_log"]:
         callbacks.append(instantiate(watching["scalar_log"], _convert_="all"))
+    if watching["preemption"]:
+        callbacks.append(instantiate(watching["preemption"], _convert_="all"))
     if watching["progress"]:
         seconds = {key: value for key, value in watching["progress"].items() if key != "_target_"}
         progress = ClassifierProgress(label, **seconds)
@@ -275,9 +278,10 @@ def _train(
         trainer.fit(module, datamodule=images)
     except BaseException as error:
         finish_wandb(exit_code=1)
-        if isinstance(error, SystemExit) and trainer.interrupted:  # how Lightning passes Ctrl-C on
-            raise KeyboardInterrupt from error
+        explain_failure(error, trainer)
         raise
+    if module.stopping.agreed and module.images_seen < total:
+        end_early(trainer, module.stopping, module.images_seen, total)
     finish_wandb(exit_code=0)
     assert best.best is not None
     return best.best

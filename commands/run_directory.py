@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from commands.processes import place
 from imago.atomic import atomic_path, remove_leftovers
 from imago.errors import UserError
 from imago.networks.serialization import CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE, load_checkpoint
@@ -61,7 +62,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._damaged: list[Path] = []
-        self._main_process = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
+        self._main_process = place().first
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -1,9 +1,6 @@
 """Trains a GAN in a run directory, or goes on with one: what ``train.py`` does."""
 
 import logging
-import os
-import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +13,10 @@ from omegaconf import OmegaConf
 
 from callbacks.progress import Progress
 from callbacks.snapshot import Snapshot
-from commands.app import SweepError
+from commands.processes import place
 from commands.run_directory import RunDirectory
+from commands.stopping import end_early, explain_failure, finish_wandb
+from commands.trainer import build_trainer, check_trainer, process_count
 from conf.model_schemas import AttributeClassifierModel, PortraitDemoModel
 from conf.schemas import TrainConfig
 from datamodules.packed import PackedDataModule
@@ -47,7 +46,7 @@ def train(cfg: TrainConfig) -> None:
     if OmegaConf.get_type(cfg.model) is AttributeClassifierModel:
         from commands.classify import classify
 
-        classify(cfg, config, _run_dir(cfg), _processes(cfg))
+        classify(cfg, config, _run_dir(cfg), process_count(cfg.trainer))
         return
     if OmegaConf.get_type(cfg.model) is PortraitDemoModel:
         from commands.portrait_demo import portrait_demo
@@ -78,7 +77,7 @@ def train(cfg: TrainConfig) -> None:
         # All that may be refused comes before anything is written.
         checkpoint = run_dir.checkpoint(config, cfg.resume)
         data.expected_checksum = checkpoint["data_checksum"] if checkpoint else None
-        if os.environ.get("LOCAL_RANK", "0") == "0":
+        if place().first_on_machine:
             data.prepare_data()
         snapshot = callbacks["snapshot"]
         assert isinstance(snapshot, Snapshot)
@@ -99,9 +98,10 @@ def train(cfg: TrainConfig) -> None:
             trainer.fit(module, datamodule=data)
         except BaseException as error:
             finish_wandb(exit_code=1)
-            if isinstance(error, SystemExit) and trainer.interrupted:  # how Lightning passes Ctrl-C on
-                raise KeyboardInterrupt from error
+            explain_failure(error, trainer)
             raise
+        if module.stopping.agreed and module.images_seen < total_images:
+            end_early(trainer, module.stopping, module.images_seen, total_images)
         finish_wandb(exit_code=0)
 
 
@@ -152,26 +152,7 @@ def check_values(cfg: TrainConfig) -> None:
         raise UserError(f"seed must lie in [0, 2⁶³), not be {cfg.seed}")
     if not cfg.run_dir:
         raise UserError("run_dir= is empty: give a folder, . for this one")
-    precisions = ("32-true", "32", "bf16-mixed", "bf16", "64-true", "64")
-    if str(cfg.trainer.precision) not in precisions:
-        raise UserError(f"trainer.precision must be one of {', '.join(precisions)}, not {cfg.trainer.precision}")
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN and _processes(cfg) != 1:
-        raise SweepError(
-            "-m starts its jobs one after the other in this process and cannot start several processes for each; run "
-            "each configuration with its own command, or sweep with trainer.devices=1"
-        )
-
-
-def _processes(cfg: TrainConfig) -> int:
-    """How many processes the trainer will start; "auto" and -1 mean all GPUs."""
-    devices = cfg.trainer.devices
-    if isinstance(devices, Sequence) and not isinstance(devices, str):
-        count = len(devices)
-    elif str(devices).isdigit():
-        count = int(devices)
-    else:
-        count = 1 if cfg.trainer.accelerator == "cpu" else max(1, torch.cuda.device_count())
-    return count * cfg.trainer.num_nodes
+    check_trainer(cfg.trainer)
 
 
 def _run_dir(cfg: TrainConfig) -> Path:
@@ -184,57 +165,8 @@ def _run_dir(cfg: TrainConfig) -> Path:
     return Path(hydra_cfg.runtime.output_dir)
 
 
-def build_trainer(cfg: TrainConfig, run_dir: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
-    """A Lightning trainer whose only clock is images_seen.
-
-    Raises:
-        UserError: Lightning refuses the accelerator, devices or strategy.
-    """
-    _quiet_lightning()
-    torch.backends.cuda.matmul.allow_tf32 = cfg.trainer.tf32
-    torch.backends.cudnn.allow_tf32 = cfg.trainer.tf32
-    try:
-        return pl.Trainer(
-            accelerator=cfg.trainer.accelerator,
-            devices=cfg.trainer.devices,
-            num_nodes=cfg.trainer.num_nodes,
-            strategy=cfg.trainer.strategy,
-            precision=cfg.trainer.precision,
-            benchmark=cfg.trainer.benchmark,
-            deterministic=cfg.trainer.deterministic,
-            callbacks=callbacks,
-            logger=False,
-            default_root_dir=str(run_dir),
-            max_epochs=-1,
-            max_steps=-1,
-            use_distributed_sampler=False,  # the loader gives each process its share
-            enable_checkpointing=True,  # ours is a Checkpoint callback
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
-    except (ValueError, RuntimeError, TypeError) as error:
-        raise UserError(f"trainer: {error}") from error
-    except Exception as error:  # Lightning's MisconfigurationException derives from Exception
-        if type(error).__name__ == "MisconfigurationException":
-            raise UserError(f"trainer: {error}") from error
-        raise
-
-
-def _quiet_lightning() -> None:
-    """Keeps from the user what Lightning says about things that are as they should be."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for message in (
-        r".*in eval mode at the start of training.*",  # the averaged generator
-        r".*does not have many workers.*",  # gathering from a memory map needs none
-        r".*treespec.*is deprecated.*",
-        r".*`IterableDataset` has `__len__` defined.*",
-    ):
-        warnings.filterwarnings("ignore", message)
-
-
 def _announce(run_dir: Path, checkpoint: dict[str, Any] | None, total_images: int) -> None:
-    if os.environ.get("LOCAL_RANK", "0") != "0":
+    if not place().first:
         return
     if checkpoint is None:
         logger.info("training in %s to %d images", run_dir, total_images)
@@ -247,11 +179,3 @@ def _announce(run_dir: Path, checkpoint: dict[str, Any] | None, total_images: in
         )
     else:
         logger.info("going on in %s from %d of %d images", run_dir, checkpoint["images_seen"], total_images)
-
-
-def finish_wandb(exit_code: int) -> None:
-    """Ends a W&B run, if there is one."""
-    import sys
-
-    if "wandb" in sys.modules and sys.modules["wandb"].run is not None:
-        sys.modules["wandb"].finish(exit_code=exit_code)

@@ -206,6 +206,20 @@ class ActivationStatisticsConfig:
 
 
 @dataclass
+class PreemptionConfig:
+    _target_: str = "callbacks.preemption.Preemption"
+    requeue: bool = True  # in a Slurm job, SIGUSR1 and SIGUSR2 have it started again
+
+
+@dataclass
+class ProcessWatchConfig:
+    _target_: str = "callbacks.process_watch.ProcessWatch"
+    lost_after_seconds: float = 60.0  # without a sign of life from another process
+    stalled_after_minutes: float = 30.0  # that the others wait for a process which does not move
+    requeue: bool = True  # a Slurm job that lost a process, if it got further than it was
+
+
+@dataclass
 class CallbacksConfig:
     gan_metrics: GanMetricsConfig | None = None
     upres_metrics: UpresMetricsConfig | None = None
@@ -215,6 +229,8 @@ class CallbacksConfig:
     sample_grid: SampleGridConfig | None = field(default_factory=SampleGridConfig)
     progress: ProgressConfig | None = field(default_factory=ProgressConfig)
     showcase: ShowcaseConfig | None = field(default_factory=ShowcaseConfig)
+    preemption: PreemptionConfig | None = field(default_factory=PreemptionConfig)
+    process_watch: ProcessWatchConfig | None = field(default_factory=ProcessWatchConfig)
     snapshot: SnapshotConfig = field(default_factory=SnapshotConfig)
 
 

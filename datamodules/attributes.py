@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from imago.classification.images import LabelledImages
 from imago.data.sampler import flips, sample_indices
 from imago.growth import GrowthSchedule
+from imago.stop_signals import ignore_stop_signals
 from lightning_modules.attribute_classifier import AttributeClassifierModule
 
 
@@ -83,4 +84,5 @@ class AttributeDataModule(pl.LightningDataModule):
             num_workers=self.workers,
             prefetch_factor=self.prefetch if self.workers else None,
             pin_memory=module.device.type == "cuda",
+            worker_init_fn=ignore_stop_signals,
         )

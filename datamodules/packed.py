@@ -20,6 +20,7 @@ from imago.data.sampler import flips, sample_indices
 from imago.errors import UserError
 from imago.growth import GrowthSchedule, GrowthStage
 from imago.labels import LabelDistribution
+from imago.stop_signals import ignore_stop_signals
 from lightning_modules.adversarial import AdversarialModule
 
 logger = logging.getLogger("imago")
@@ -289,4 +290,5 @@ class PackedDataModule(pl.LightningDataModule):
             prefetch_factor=self.prefetch if self.workers else None,
             pin_memory=module.device.type == "cuda",
             persistent_workers=False,
+            worker_init_fn=ignore_stop_signals,
         )

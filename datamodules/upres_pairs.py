@@ -19,6 +19,7 @@ from imago.data.packing import default_cache
 from imago.errors import UserError
 from imago.faces.pack_landmarks import LANDMARK_SOURCES, landmarks_of_pack
 from imago.growth import GrowthSchedule, GrowthStage
+from imago.stop_signals import ignore_stop_signals
 from imago.upres.degradation import Degradation
 from imago.upres.pairs import PairGeometry, PairMaker
 from lightning_modules.adversarial import AdversarialModule
@@ -235,4 +236,5 @@ class UpresPairsDataModule(pl.LightningDataModule):
             prefetch_factor=self.prefetch if self.workers else None,
             pin_memory=module.device.type == "cuda",
             persistent_workers=False,
+            worker_init_fn=ignore_stop_signals,
         )

@@ -11,19 +11,19 @@ from torch import Tensor, nn
 from callbacks.generator_ema import GeneratorEMA
 from callbacks.progressive_growing import ProgressiveGrowing
 from imago import randomness
-from imago.distributed import average_over_processes
+from imago.distributed import Stopping, average_over_processes
 from imago.errors import UserError
 from imago.growth import GrowthSchedule, GrowthStage, split_batch
-from imago.images import to_uint8
 from imago.labels import LabelDistribution
 from imago.latents import draw_latents
 from imago.losses import AdversarialLoss, LossTerms
 from imago.networks.batch_norm import update_running_statistics
 from lightning_modules.observed_discriminator import ObservedDiscriminator
-from lightning_modules.variant import Batch, Variant
+from lightning_modules.sampling import Sampling
+from lightning_modules.variant import Batch
 
 
-class AdversarialModule(Variant):
+class AdversarialModule(Sampling):
     """Trains a generator against a discriminator.
 
     A training step takes ``n_critic`` discriminator steps and one generator step; ``images_seen`` counts the reals of
@@ -104,6 +104,7 @@ class AdversarialModule(Variant):
         self.skipped_updates = 0
         self.skipped_in_a_row = 0  # steps
         self.terms: dict[str, Tensor] = {}  # of the newest step, means over all processes
+        self.stopping = Stopping()
 
     # --- set-up -------------------------------------------------------------------------------------------------------
 
@@ -171,7 +172,7 @@ class AdversarialModule(Variant):
         self.discriminator.requires_grad_(True)
         first, count = self._share(position)
         real = self._reals(images)
-        labels = self._one_hot(codes)
+        labels = self.one_hot(codes)
         with torch.no_grad():
             fakes = [
                 self._latents(f"latents/discriminator/{i}", first, count, f"noise/latents/discriminator/{i}")
@@ -202,7 +203,7 @@ class AdversarialModule(Variant):
         if latents is None:
             latents = self._latents("latents/generator", first, count, "noise/latents/generator")
         codes = self.draw_labels(first, count, "labels/generator")
-        labels = self._one_hot(codes)
+        labels = self.one_hot(codes)
         real = self._reals(images) if self.loss.generator_sees_reals else None
 
         def loss(part: slice) -> LossTerms:
@@ -247,22 +248,21 @@ class AdversarialModule(Variant):
                 totals[key] = totals[key] + share if key in totals else share
 
         gradients = [p.grad for p in self.active_parameters(network) if p.grad is not None]
-        average_over_processes([*gradients, *totals.values()])
+        votes = self.stopping.votes(totals["loss"])
+        average_over_processes([*gradients, *totals.values(), votes])
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        finite = bool(torch.isfinite(norm + totals["loss"]))  # the same on all processes: NaN survives the averaging
+        finite = torch.isfinite(norm + totals["loss"])  # the same on all processes: NaN survives the averaging
+        finite, *counted = torch.stack([finite.to(votes.dtype), *votes]).tolist()
+        self.stopping.count(counted)
         if finite:
             for group in optimizer.param_groups:
                 group["lr"] = self.stage.learning_rate
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        self.skipped_updates += not finite
+        self.skipped_updates += int(not finite)
         self.terms.update({f"{name}_{key}" if key == "loss" else key: value for key, value in totals.items()})
         self.terms[f"{name}_gradient_norm"] = norm
         return totals if finite else None
-
-    @property
-    def _latent_size(self) -> int:
-        return int(self.generator.latent_size)  # type: ignore[arg-type]
 
     def _share(self, position: int) -> tuple[int, int]:
         """This process's slice of the global batch at ``position``: (first global sample, how many)."""
@@ -270,21 +270,11 @@ class AdversarialModule(Variant):
         return position + self.trainer.global_rank * count, count
 
     def _latents(self, purpose: str, first: int, count: int, noise: str) -> Tensor:
-        latents = self._to_training(draw_latents(self.seed, first, count, self._latent_size, purpose))
+        latents = self._to_training(draw_latents(self.seed, first, count, self.latent_size, purpose))
         return self.perturb_latents(latents, noise, first)
-
-    def _one_hot(self, codes: Tensor | None) -> Tensor | None:
-        if self.labels is None or codes is None:
-            return None
-        return self.labels.coding.one_hot(codes).to(self.weight_dtype)
 
     def _to_training(self, values: Any) -> Tensor:
         return torch.from_numpy(values).to(self.device, self.weight_dtype, non_blocking=True)
-
-    @property
-    def weight_dtype(self) -> torch.dtype:
-        """Of the networks' weights: float32, or float64 with trainer.precision=64-true."""
-        return next(self.generator.parameters()).dtype
 
     def _images(self, images: Tensor) -> Tensor:
         return images.to(self.weight_dtype).contiguous(memory_format=self.memory_format)
@@ -298,39 +288,6 @@ class AdversarialModule(Variant):
         block = getattr(self.trainer.strategy, "block_backward_sync", None)
         with block() if block is not None else contextlib.nullcontext():
             yield
-
-    # --- samples ------------------------------------------------------------------------------------------------------
-
-    def draw_labels(self, first: int, count: int, purpose: str) -> Tensor | None:
-        """Codes (count, K) of the labels of random training images on the module's device; None without labels."""
-        if self.labels is None:
-            return None
-        return self.labels.draw(self.seed, first, count, purpose).to(self.device)
-
-    @torch.inference_mode()
-    def pictures(self, latents: Tensor, codes: Tensor | None = None) -> Tensor:
-        """Images of the averaged generator at the present stage, as large as those of the data set.
-
-        Args:
-            latents: (N, latent_size).
-            codes: (N, K) of the labels, in a conditional run.
-
-        Returns:
-            float32 (N, C, H, W), about in [-1, 1].
-        """
-        labels = None if codes is None else self._one_hot(codes.to(self.device))
-        images = self.generate(self.generator_ema, latents.to(self.device, self.weight_dtype), labels)
-        return self.generator_ema.read_back(images).float()  # type: ignore[operator]
-
-    @torch.inference_mode()
-    def samples(self, count: int) -> Tensor:
-        """What is shown at every snapshot: pictures of the same latents, uint8 (count, C, H, W)."""
-        latents = draw_latents(self.seed, 0, count, self._latent_size, "samples")
-        codes = self.draw_labels(0, count, "samples/labels")
-        size = max(1, self.stage.batch_size)
-        parts = torch.from_numpy(latents).split(size)
-        labels = [None] * len(parts) if codes is None else codes.split(size)
-        return torch.cat([to_uint8(self.pictures(*part)).cpu() for part in zip(parts, labels, strict=True)])
 
     # --- state --------------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from imago import randomness
 from imago.classification.augmentation import augment
 from imago.classification.loss import masked_cross_entropy
+from imago.distributed import Stopping
 from imago.errors import UserError
 from imago.growth import GrowthSchedule, GrowthStage
 from imago.networks.attribute_classifier import AttributeClassifier
@@ -63,6 +64,7 @@ class AttributeClassifierModule(pl.LightningModule):
         self.step_started_at = 0  # images_seen when the newest step began
         self.skipped_updates = 0  # there are none: a loss that is not finite ends the run
         self.terms: dict[str, Tensor] = {}  # of the newest step
+        self.stopping = Stopping()
 
     @property
     def stage(self) -> GrowthStage:
@@ -120,6 +122,7 @@ class AttributeClassifierModule(pl.LightningModule):
         optimizer.step()
         self.terms = {"loss": loss.detach() / len(losses)}
         self.images_seen += len(images)
+        self.stopping.count(self.stopping.votes(loss).tolist())
 
     def _dropout_mask(self, count: int, dtype: torch.dtype) -> Tensor | None:
         """Inverted dropout of the heads' inputs, keyed by the position of each image in the run."""

@@ -39,5 +39,5 @@ def test_failing_job_does_not_stop_the_others(commands, blobs, tmp_path):
 
 def test_sweep_with_several_processes_each_is_refused_once(commands, blobs, tmp_path):
     result = sweep(commands, blobs, "seed=0,1", "trainer.devices=2", f"hydra.sweep.dir={tmp_path}")
-    assert "error: -m starts its jobs one after the other in this process" in result.error
+    assert "error: -m runs its jobs one after the other in this process" in result.error
     assert result.code == 2

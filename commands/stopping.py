@@ -1,0 +1,70 @@
+"""How a training ends before its end: by a signal, by the loss of a process, by Ctrl-C."""
+
+import contextlib
+import logging
+import sys
+from typing import TypeVar
+
+import pytorch_lightning as pl
+
+from callbacks.preemption import Preemption, start_again
+from callbacks.process_watch import ProcessWatch
+from imago.distributed import Stopping, gathered
+
+logger = logging.getLogger("imago")
+
+C = TypeVar("C", bound=pl.Callback)
+
+
+def end_early(trainer: pl.Trainer, stopping: Stopping, images_seen: int, total_images: int) -> None:
+    """Ends a run that a signal has stopped, after its checkpoint; in a Slurm job, has it started again.
+
+    Raises:
+        SystemExit: Always; with 0 if the job goes on by itself, else 128 and the number of the signal.
+    """
+    received = next((one.received for one in _callbacks(trainer, Preemption) if one.received), None)
+    name = received.name if received else "a signal to another process"
+    if trainer.is_global_zero:
+        logger.warning(
+            "stopped by %s at %d of %d images, with a checkpoint; the same command goes on from there",
+            name,
+            images_seen,
+            total_images,
+        )
+    finish_wandb(exit_code=1, preempted=True)
+    again = stopping.requeue and trainer.is_global_zero and start_again()
+    # The others stay until the first process has asked for it: Slurm may end a step whose first task has ended.
+    with contextlib.suppress(RuntimeError):
+        again = gathered(again)[0]
+    sys.exit(0 if again else 128 + (received or 15))
+
+
+def explain_failure(error: BaseException, trainer: pl.Trainer) -> None:
+    """Raises what the user should read instead of an exception that left the trainer; returns if that is the exception.
+
+    Raises:
+        KeyboardInterrupt: The user pressed Ctrl-C.
+        ProcessLostError: Another process is gone.
+    """
+    if isinstance(error, SystemExit) and trainer.interrupted:  # how Lightning passes Ctrl-C on
+        raise KeyboardInterrupt from error
+    for watch in _callbacks(trainer, ProcessWatch):
+        if lost := watch.lost(error):
+            raise lost from error
+
+
+def finish_wandb(exit_code: int, preempted: bool = False) -> None:
+    """Ends a W&B run, if there is one.
+
+    Args:
+        exit_code: 0: it is finished, else it has crashed.
+        preempted: It will go on under the same id.
+    """
+    if "wandb" in sys.modules and (run := sys.modules["wandb"].run) is not None:
+        if preempted:
+            run.mark_preempting()
+        sys.modules["wandb"].finish(exit_code=exit_code)
+
+
+def _callbacks(trainer: pl.Trainer, kind: type[C]) -> list[C]:
+    return [one for one in trainer.callbacks if isinstance(one, kind)]  # type: ignore[attr-defined]
