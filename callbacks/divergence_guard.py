@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 
 from callbacks.cadence import check_interval, due
+from callbacks.loggers import alert
 from imago.distributed import average_over_processes
 from imago.errors import UserError
 
@@ -38,6 +39,7 @@ class DivergenceGuard(pl.Callback):
         self.every_images = check_interval("callbacks.divergence_guard.every_images", every_images)
         self.collapse_ratio = collapse_ratio
         self._skipped = 0
+        self._collapsed = False  # when it was last looked at
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._skipped = pl_module.skipped_updates  # type: ignore[assignment]
@@ -54,19 +56,23 @@ class DivergenceGuard(pl.Callback):
             )
         self._skipped = module.skipped_updates
         if module.skipped_in_a_row >= self.max_skipped_in_a_row:
-            raise DivergenceError(
+            message = (
                 f"training diverged: a loss or gradient of {module.skipped_in_a_row} steps in a row was not finite, "
                 f"up to {module.images_seen} images seen (resolution {module.stage.resolution}); the last good "
                 "checkpoint is kept; try a lower growth.learning_rate, or trainer.precision=32-true"
             )
+            alert(trainer.loggers, "training diverged", message)
+            raise DivergenceError(message)
         if due(module, self.every_images):
             spreads = [module.terms["fake_spread"].clone(), module.terms["real_spread"].clone()]
             average_over_processes(spreads)
             fake, real = (float(spread) for spread in spreads)
             if fake < self.collapse_ratio * real:
-                logger.warning(
-                    "%d images seen: the generator may have collapsed: its samples vary by %.3f, the reals by %.3f",
-                    module.images_seen,
-                    fake,
-                    real,
+                message = (
+                    f"{module.images_seen} images seen: the generator may have collapsed: its samples vary by "
+                    f"{fake:.3f}, the reals by {real:.3f}"
                 )
+                logger.warning(message)
+                if not self._collapsed:
+                    alert(trainer.loggers, "the generator may have collapsed", message)
+            self._collapsed = fake < self.collapse_ratio * real

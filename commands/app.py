@@ -2,12 +2,13 @@
 
 import dataclasses
 import difflib
+import importlib.util
 import logging
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from commands.help import describe
 from commands.processes import place
 from conf import schemas
-from imago.errors import UserError
+from imago.errors import MissingDependencyError, UserError
 
 _SHOW_TRACEBACKS = "IMAGO_TRACEBACKS"
 _PATH_KEYS = frozenset(
@@ -51,6 +52,8 @@ _PATH_LIST_KEYS = frozenset({"checkpoint", "input", "data.path"})  # [a,b] of th
 
 _FREE_KEYS = ("labels.", "labels={", "model.low.", "model.upres.", "model.print.")
 
+_failed_jobs: list[int] = []  # of this sweep
+
 _FLAGS = ("-m", "--multirun", "--resolve")
 
 
@@ -78,20 +81,19 @@ def hydra_main(
         when_interrupted: What to tell a user who stopped it.
     """
     schemas.register()
-    failed_jobs: list[int] = []
 
-    def job(cfg: DictConfig) -> None:
+    def job(cfg: DictConfig) -> Any:
+        if _submitted():
+            _set_up_messages()
         try:
             check_config(cfg)
-            task(cfg)
+            return task(cfg)
         except RuntimeError as error:
             # By its name (torch.OutOfMemoryError is a RuntimeError), because not every command needs PyTorch.
             if type(error).__name__ != "OutOfMemoryError" and "allocate memory" not in str(error):
                 raise
             tell("out of memory; a smaller batch, model.micro_batch or batch_size needs less", error)
-            if HydraConfig.get().mode != RunMode.MULTIRUN:
-                sys.exit(2)
-            failed_jobs.append(HydraConfig.get().job.num)
+            _end_job(error, 2)
         except (UserError, OSError, InstantiationException) as error:
             cause = error.__cause__ if isinstance(error, InstantiationException) else error
             if isinstance(cause, (UserError, OSError)):
@@ -100,15 +102,11 @@ def hydra_main(
                 raise  # a mistake of ours
             else:  # a _target_ that is not there, or that Hydra does not call
                 tell(str(error).partition(", set env var")[0], error)
-            if HydraConfig.get().mode != RunMode.MULTIRUN or isinstance(error, SweepError):
-                sys.exit(1 if isinstance(cause, IncompleteError) else 2)
-            failed_jobs.append(HydraConfig.get().job.num)
+            _end_job(error, 1 if isinstance(cause, IncompleteError) else 2)
+        return None
 
     def main() -> None:
-        logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[CurrentStderrHandler()])
-        # Other processes would say everything again.
-        level = logging.INFO if place().first else logging.WARNING
-        logging.getLogger("imago").setLevel(level)
+        _set_up_messages()
         # Hydra's parser takes flags among the overrides for overrides.
         sys.argv[1:] = sorted(
             (free_key(quoted_path(argument)) for argument in sys.argv[1:]), key=lambda word: word not in _FLAGS
@@ -118,9 +116,14 @@ def hydra_main(
             print(describe(f"{config_name}.py", purpose, schema, groups or {}))
             return
         try:
+            if _submits(sys.argv[1:]) and not {"-m", "--multirun"} & set(sys.argv):
+                sys.argv.insert(1, "-m")  # a launcher launches sweeps, of one job too
             hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(job)()
         except InstantiationException:
             raise  # a mistake of ours
+        except UserError as error:  # of a launcher or sweeper: before or after all jobs
+            tell(str(error), error)
+            sys.exit(2)
         except (HydraException, OmegaConfBaseException) as error:
             tell(describe_config_error(error), error)
             sys.exit(2)
@@ -138,11 +141,48 @@ def hydra_main(
         except KeyboardInterrupt:
             tell(f"interrupted{when_interrupted and '; '}{when_interrupted}", None)
             sys.exit(130)
-        if failed_jobs:
-            tell(f"{len(failed_jobs)} job(s) of the sweep failed: {', '.join(map(str, failed_jobs))}", None)
+        if _failed_jobs:
+            tell(f"{len(_failed_jobs)} job(s) of the sweep failed: {', '.join(map(str, _failed_jobs))}", None)
             sys.exit(1)
 
     return main
+
+
+def job_failed(number: int) -> None:
+    """Remembers a job of the sweep that failed; the command tells them all at its end."""
+    _failed_jobs.append(number)
+
+
+def _end_job(error: Exception, code: int) -> None:
+    """After the message: ends the command with `code`; in a sweep, lets the other jobs go on."""
+    if HydraConfig.get().mode != RunMode.MULTIRUN or (isinstance(error, SweepError) and not _submitted()):
+        sys.exit(code)
+    if _submitted():  # the launcher that waits for this job counts, and so does Slurm
+        raise error
+    job_failed(HydraConfig.get().job.num)
+
+
+def _submitted() -> bool:
+    """Whether this process runs one job of a sweep, on a cluster."""
+    return "SUBMITIT_EXECUTOR" in os.environ
+
+
+def _set_up_messages() -> None:
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[CurrentStderrHandler()], force=True)
+    # Other processes would say everything again.
+    logging.getLogger("imago").setLevel(logging.INFO if place().first else logging.WARNING)
+
+
+def _submits(arguments: Sequence[str]) -> bool:
+    """Whether the command submits jobs to a cluster.
+
+    Raises:
+        UserError: What does it is not installed; Hydra would list its search path.
+    """
+    wanted = any(re.match(r"\+?(launcher=slurm|hydra/launcher=submitit)", argument) for argument in arguments)
+    if wanted and importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher") is None:
+        raise MissingDependencyError("hydra-submitit-launcher", "to submit jobs", "slurm")
+    return wanted
 
 
 def given_keys() -> list[str]:

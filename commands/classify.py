@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 
 from callbacks.best_classifier import BestClassifier
 from callbacks.classifier_progress import ClassifierProgress
+from commands.loggers import build_loggers
 from commands.run_directory import RunDirectory
 from commands.stopping import end_early, explain_failure, finish_wandb
 from commands.trainer import build_trainer
@@ -228,6 +229,7 @@ def _train(
         return checkpoint["best"]
     folder.mkdir(parents=True, exist_ok=True)
     directory.begin(config)
+    directory.record_start(checkpoint["images_seen"] if checkpoint else 0, 1)
 
     watching = config["callbacks"]
     snapshot = watching["snapshot"]
@@ -270,11 +272,7 @@ def _train(
     )
     images = AttributeDataModule(training, cfg.seed, data.mirror, data.workers, data.prefetch)
     try:
-        trainer.loggers = [
-            instantiate(each, _convert_="all", _partial_=True)(run_dir=folder, run_config=config)
-            for each in config["logger"].values()
-            if each
-        ]
+        trainer.loggers = build_loggers(config, folder, begun)
         trainer.fit(module, datamodule=images)
     except BaseException as error:
         finish_wandb(exit_code=1)

@@ -1,9 +1,11 @@
 """A run directory: who may write there, and what it goes on from."""
 
 import contextlib
+import datetime
 import fcntl
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from commands.code_snapshot import current_revision, record_revision
 from commands.processes import place
+from imago import slurm
 from imago.atomic import atomic_path, remove_leftovers
 from imago.errors import UserError
 from imago.networks.serialization import CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FILE, load_checkpoint
@@ -139,6 +143,29 @@ class RunDirectory:
                 temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
         except OSError as error:
             raise UserError(f"run_dir={self.path}: cannot be written ({error.strerror})") from error
+
+    def record_start(self, images_seen: int, processes: int) -> None:
+        """Adds a line to ``starts.jsonl``: when, where, with which code and command.
+
+        Args:
+            images_seen: Where the run begins or goes on.
+            processes: How many train.
+        """
+        if not self._main_process:
+            return
+        try:
+            record_revision(
+                self.path,
+                current_revision(),
+                images_seen=images_seen,
+                processes=processes,
+                time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                host=socket.gethostname(),
+                slurm_job=slurm.job_id(),
+                command=sys.argv,
+            )
+        except OSError as error:
+            logger.warning("starts.jsonl could not be written (%s)", error.strerror or error)
 
     def _newest_checkpoint(self) -> dict[str, Any] | None:
         problems: list[str] = []

@@ -3,12 +3,14 @@
 import contextlib
 import logging
 import sys
+from pathlib import Path
 from typing import TypeVar
 
 import pytorch_lightning as pl
 
 from callbacks.preemption import Preemption, start_again
 from callbacks.process_watch import ProcessWatch
+from callbacks.wandb_logger import sync_advice
 from imago.distributed import Stopping, gathered
 
 logger = logging.getLogger("imago")
@@ -63,7 +65,10 @@ def finish_wandb(exit_code: int, preempted: bool = False) -> None:
     if "wandb" in sys.modules and (run := sys.modules["wandb"].run) is not None:
         if preempted:
             run.mark_preempting()
+        offline, folder = run.offline, Path(run.dir).parents[2]
         sys.modules["wandb"].finish(exit_code=exit_code)
+        if offline and (advice := sync_advice(folder)):
+            logger.info("W&B: to upload what was recorded offline: %s", advice)
 
 
 def _callbacks(trainer: pl.Trainer, kind: type[C]) -> list[C]:

@@ -7,16 +7,17 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from callbacks.progress import Progress
 from callbacks.snapshot import Snapshot
+from callbacks.wandb_logger import ClockedWandbLogger
+from commands.loggers import build_loggers
 from commands.processes import place
 from commands.run_directory import RunDirectory
 from commands.stopping import end_early, explain_failure, finish_wandb
-from commands.trainer import build_trainer, check_trainer, process_count
+from commands.trainer import build_trainer, check_trainer, is_sweep, process_count
 from conf.model_schemas import AttributeClassifierModel, PortraitDemoModel
 from conf.schemas import TrainConfig
 from datamodules.packed import PackedDataModule
@@ -42,7 +43,8 @@ def train(cfg: TrainConfig) -> None:
     config_ = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(config_, dict)
     config: dict[str, Any] = {str(key): value for key, value in config_.items()}
-    config.pop("experiment", None)  # what it set is in the other keys
+    for group in ("experiment", "launcher"):
+        config.pop(group, None)  # what it set is in the other keys
     if OmegaConf.get_type(cfg.model) is AttributeClassifierModel:
         from commands.classify import classify
 
@@ -87,13 +89,10 @@ def train(cfg: TrainConfig) -> None:
         if isinstance(progress := callbacks.get("progress"), Progress):
             progress.total_images = total_images
         try:
-            trainer.loggers = [
-                # Not as arguments of instantiate, which would build the networks that the configuration describes.
-                instantiate(options, _convert_="all", _partial_=True)(run_dir=run_dir.path, run_config=config)
-                for options in config["logger"].values()
-                if options
-            ]
+            images_seen = checkpoint["images_seen"] if checkpoint else 0
+            trainer.loggers = build_loggers(config, run_dir.path, images_seen)
             run_dir.begin(config)
+            run_dir.record_start(images_seen, trainer.world_size)
             _announce(run_dir.path, checkpoint, total_images)
             trainer.fit(module, datamodule=data)
         except BaseException as error:
@@ -102,6 +101,9 @@ def train(cfg: TrainConfig) -> None:
             raise
         if module.stopping.agreed and module.images_seen < total_images:
             end_early(trainer, module.stopping, module.images_seen, total_images)
+        for each in trainer.loggers:
+            if isinstance(each, ClockedWandbLogger):
+                each.log_generators(run_dir.path)
         finish_wandb(exit_code=0)
 
 
@@ -157,7 +159,7 @@ def check_values(cfg: TrainConfig) -> None:
 
 def _run_dir(cfg: TrainConfig) -> Path:
     """The run directory; in a sweep, every job has one of its own below the given one."""
-    if not (HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN):
+    if not is_sweep():
         return Path(cfg.run_dir).expanduser()
     hydra_cfg = HydraConfig.get()
     if any(override.startswith("run_dir=") for override in hydra_cfg.overrides.task):

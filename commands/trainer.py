@@ -37,7 +37,7 @@ def check_trainer(options: TrainerConfig) -> None:
             f"trainer.strategy={options.strategy}: two networks that train in turn cannot be sharded; take auto"
         )
     wanted, started = process_count(options), started_processes()
-    if wanted != 1 and _is_sweep() and (started != wanted or "SUBMITIT_EXECUTOR" not in os.environ):
+    if wanted != 1 and is_sweep() and (started != wanted or "SUBMITIT_EXECUTOR" not in os.environ):
         raise SweepError(
             f"-m runs its jobs one after the other in this process, and trainer.devices={options.devices} would start "
             "the command again, with -m, for each of its processes: submit the jobs, which starts their processes by "
@@ -122,7 +122,8 @@ def _environment() -> ClusterEnvironment | None:
     return LightningEnvironment() if started_processes() is None else SLURMEnvironment(auto_requeue=False)
 
 
-def _is_sweep() -> bool:
+def is_sweep() -> bool:
+    """Whether this run is a job of a sweep."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from conf import launcher_schema
 from conf.evaluate_schema import EvaluateConfig
 from conf.generate_schema import GenerateConfig
 from conf.loss_schemas import LOSSES, LossConfig
@@ -241,13 +242,15 @@ class TensorBoardConfig:
 
 @dataclass
 class WandbConfig:
-    _target_: str = "callbacks.loggers.wandb_logger"
+    _target_: str = "callbacks.wandb_logger.wandb_logger"
     project: str = "imago"
     entity: str | None = None
-    group: str | None = None
+    group: str | None = None  # null: the sweep, if the run belongs to one
     job_type: str = "train"
     tags: list[str] = field(default_factory=list)
     mode: str | None = None  # online, offline or disabled; null: online with an API key, else offline
+    artifacts: str = "none"  # generators to upload at the end: none, last, best, all
+    alerts: bool = True  # tell when training diverges or may have collapsed
 
 
 @dataclass
@@ -280,6 +283,7 @@ class TrainConfig:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     experiment: Any = None
+    launcher: Any = None
     name: str = MISSING  # names the run; part of the default run_dir
     run_dir: str = MISSING
     seed: int = 0
@@ -291,6 +295,7 @@ class TrainConfig:
 
 def register() -> None:
     """Makes the schemas known to Hydra, as ``<option>_schema`` in their groups."""
+    launcher_schema.register()
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="generate_schema", node=GenerateConfig)

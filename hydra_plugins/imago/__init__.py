@@ -1,0 +1,1 @@
+"""What Hydra starts jobs with. It finds launchers and sweepers in this package only."""
