@@ -28,6 +28,7 @@ _SHOW_TRACEBACKS = "IMAGO_TRACEBACKS"
 _PATH_KEYS = frozenset(
     {
         "run_dir",
+        "runs",
         "checkpoint",
         "input",
         "generator",
@@ -48,7 +49,7 @@ _PATH_KEYS = frozenset(
     for key in ("path", "root", "cache", "keep", "landmarks_file", "predictor_path")
 }
 
-_PATH_LIST_KEYS = frozenset({"checkpoint", "input", "data.path"})  # [a,b] of these is a list of paths
+_PATH_LIST_KEYS = frozenset({"checkpoint", "input", "data.path", "runs"})  # [a,b] of these is a list of paths
 
 _FREE_KEYS = ("labels.", "labels={", "model.low.", "model.upres.", "model.print.")
 

@@ -40,6 +40,15 @@ def evaluate(cfg: EvaluateConfig) -> None:
     Raises:
         UserError: Options that make no sense, no generator, no data, something that is not installed.
     """
+    if cfg.what not in ("metrics", "compare"):
+        raise UserError(f"what must be metrics or compare, not {cfg.what}")
+    if cfg.what == "compare":
+        from commands.compare import compare
+
+        compare(cfg)
+        return
+    if cfg.checkpoint is None:
+        raise UserError("checkpoint is needed: add checkpoint=… to the command")
     checkpoints = find_checkpoints(cfg.checkpoint)
     if is_upres(checkpoints):
         evaluate_upres(cfg, checkpoints)

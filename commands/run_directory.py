@@ -208,7 +208,7 @@ class _LogFile(logging.FileHandler):
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """The keys that shape training and differ: ``"loss.drift: 0.001 → 0.01"``."""
-    before, after = _flatten(old), _flatten(new)
+    before, after = flatten(old), flatten(new)
     return [
         f"{key}: {before.get(key, 'not set')} → {after.get(key, 'not set')}"
         for key in sorted(before.keys() | after.keys())
@@ -221,11 +221,12 @@ def _free(key: str) -> bool:
     return any(".".join(parts[:i]) in _FREE_KEYS for i in range(1, len(parts) + 1))
 
 
-def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested configuration as ``{"loss.drift": 0.001}``."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, dict) and value:
-            flat.update(_flatten(value, f"{prefix}{key}."))
+            flat.update(flatten(value, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = value
     return flat

@@ -12,9 +12,19 @@ from imago.evaluation.protocol import Protocol
 class EvaluateConfig:
     """What to measure of which generators."""
 
+    # metrics: of generators; compare: a table of all runs below `runs`, with the newest samples of each.
+    what: str = "metrics"
+
+    # Of what=compare: a sweep's folder, a pattern with a star, or a list of run directories.
+    runs: Any = None
+
+    # Of what=compare: a column of metrics.csv; the best run comes first, with a minus before it the worst. By default
+    # the metric by which runs kept their best generator, or the first one that was measured.
+    sort_by: str | None = None
+
     # A run directory, a .ckpt file or a generator .safetensors; or several, as a list or with a star, to see a curve:
     # runs/a/generators/*.safetensors
-    checkpoint: Any = MISSING
+    checkpoint: Any = None
 
     # swd, ms_ssim; frechet (fid), kernel (kid), precision_recall (pr), inception_score (is), of `features`; faces,
     # neighbours, memorisation, modes, path_length (ppl).
