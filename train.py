@@ -1,6 +1,6 @@
 """Train a GAN, or go on with a run. See `python train.py --help` and README.md."""
 
-GROUPS = ("callbacks", "data", "experiment", "growth", "launcher", "logger", "loss", "model", "trainer")
+GROUPS = ("callbacks", "data", "experiment", "growth", "launcher", "logger", "loss", "model", "sweep", "trainer")
 
 if __name__ != "__mp_main__":  # processes that pack data import this file and need nothing of it
     from commands.app import hydra_main

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 
+from callbacks.pruning import Pruning
 from callbacks.scalar_log import ScalarLog
 from callbacks.snapshot import write_synced
 from imago.atomic import atomic_path
@@ -44,6 +45,9 @@ def log_rows(trainer: pl.Trainer, module: AdversarialModule, rows: list[Row], se
         told = [row for row in rows if not row.metric.startswith("swd/") or row.metric == "swd/avg"]
         shown = ", ".join(f"{row.metric} {row.value:.4g}" for row in told)
         logger.info("%d images seen: %s (%.0f s)", module.images_seen, shown, seconds)
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Pruning):
+            callback.measured(trainer, module, rows)
     scalar_logs = [callback for callback in trainer.callbacks if isinstance(callback, ScalarLog)]  # type: ignore[attr-defined]
     if scalar_logs:
         scalar_logs[0].add(trainer, numbers, seconds)

@@ -55,6 +55,12 @@ _FREE_KEYS = ("labels.", "labels={", "model.low.", "model.upres.", "model.print.
 
 _failed_jobs: list[int] = []  # of this sweep
 
+# Arguments, the plugin that they need, what for, and the extra that installs it.
+_PLUGINS = (
+    (r"\+?(launcher=slurm|hydra/launcher=submitit)", "hydra-submitit-launcher", "to submit jobs", "slurm"),
+    (r"\+?(sweep|hydra/sweeper)=optuna", "hydra-optuna-sweeper", "for studies", "sweep"),
+)
+
 _FLAGS = ("-m", "--multirun", "--resolve")
 
 
@@ -117,8 +123,8 @@ def hydra_main(
             print(describe(f"{config_name}.py", purpose, schema, groups or {}))
             return
         try:
-            if _submits(sys.argv[1:]) and not {"-m", "--multirun"} & set(sys.argv):
-                sys.argv.insert(1, "-m")  # a launcher launches sweeps, of one job too
+            if _needs_plugin(sys.argv[1:]) and not {"-m", "--multirun"} & set(sys.argv):
+                sys.argv.insert(1, "-m")  # launchers and sweepers run sweeps, of one job too
             hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(job)()
         except InstantiationException:
             raise  # a mistake of ours
@@ -174,15 +180,18 @@ def _set_up_messages() -> None:
     logging.getLogger("imago").setLevel(logging.INFO if place().first else logging.WARNING)
 
 
-def _submits(arguments: Sequence[str]) -> bool:
-    """Whether the command submits jobs to a cluster.
+def _needs_plugin(arguments: Sequence[str]) -> bool:
+    """Whether the command has jobs run by a plugin: on a cluster, or as trials of a study.
 
     Raises:
         UserError: What does it is not installed; Hydra would list its search path.
     """
-    wanted = any(re.match(r"\+?(launcher=slurm|hydra/launcher=submitit)", argument) for argument in arguments)
-    if wanted and importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher") is None:
-        raise MissingDependencyError("hydra-submitit-launcher", "to submit jobs", "slurm")
+    wanted = False
+    for pattern, package, purpose, extra in _PLUGINS:
+        if any(re.match(pattern, argument) for argument in arguments):
+            if importlib.util.find_spec(f"hydra_plugins.{package.replace('-', '_')}") is None:
+                raise MissingDependencyError(package, purpose, extra)
+            wanted = True
     return wanted
 
 

@@ -33,6 +33,7 @@ _FREE_KEYS = frozenset(
         "name",
         "run_dir",
         "resume",
+        "objective",
         "data.path",
         "data.root",
         "data.include_synthetic",

@@ -10,8 +10,9 @@ import pytorch_lightning as pl
 
 from callbacks.preemption import Preemption, start_again
 from callbacks.process_watch import ProcessWatch
+from callbacks.pruning import Pruning
 from callbacks.wandb_logger import sync_advice
-from imago.distributed import Stopping, gathered
+from imago.distributed import Stopping, gathered, of_first_process
 
 logger = logging.getLogger("imago")
 
@@ -21,9 +22,13 @@ C = TypeVar("C", bound=pl.Callback)
 def end_early(trainer: pl.Trainer, stopping: Stopping, images_seen: int, total_images: int) -> None:
     """Ends a run that a signal has stopped, after its checkpoint; in a Slurm job, has it started again.
 
+    Returns where a study of Optuna has stopped the run.
+
     Raises:
-        SystemExit: Always; with 0 if the job goes on by itself, else 128 and the number of the signal.
+        SystemExit: With 0 if the job goes on by itself, else 128 and the number of the signal.
     """
+    if of_first_process(any(one.pruned for one in _callbacks(trainer, Pruning))):
+        return
     received = next((one.received for one in _callbacks(trainer, Preemption) if one.received), None)
     name = received.name if received else "a signal to another process"
     if trainer.is_global_zero:

@@ -11,9 +11,11 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from callbacks.progress import Progress
+from callbacks.pruning import Pruning
 from callbacks.snapshot import Snapshot
 from callbacks.wandb_logger import ClockedWandbLogger
 from commands.loggers import build_loggers
+from commands.objective import check_objective, objective_value
 from commands.processes import place
 from commands.run_directory import RunDirectory
 from commands.stopping import end_early, explain_failure, finish_wandb
@@ -29,11 +31,14 @@ from lightning_modules.adversarial import AdversarialModule, refuse_labels
 logger = logging.getLogger("imago")
 
 
-def train(cfg: TrainConfig) -> None:
+def train(cfg: TrainConfig) -> float | None:
     """Trains until ``total_images``, or where the growth schedule ends.
 
     Args:
         cfg: The composed configuration.
+
+    Returns:
+        The value of ``objective``, on the first process; None: there is none.
 
     Raises:
         UserError: A configuration that cannot be trained, a run directory that belongs to another one, bad data,
@@ -43,18 +48,18 @@ def train(cfg: TrainConfig) -> None:
     config_ = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(config_, dict)
     config: dict[str, Any] = {str(key): value for key, value in config_.items()}
-    for group in ("experiment", "launcher"):
+    for group in ("experiment", "launcher", "sweep"):
         config.pop(group, None)  # what it set is in the other keys
     if OmegaConf.get_type(cfg.model) is AttributeClassifierModel:
         from commands.classify import classify
 
         classify(cfg, config, _run_dir(cfg), process_count(cfg.trainer))
-        return
+        return None
     if OmegaConf.get_type(cfg.model) is PortraitDemoModel:
         from commands.portrait_demo import portrait_demo
 
         portrait_demo(cfg, config["model"], _run_dir(cfg))
-        return
+        return None
     data: PackedDataModule = instantiate(
         config["data"], resolution=cfg.resolution, base=list(cfg.base), seed=cfg.seed, _convert_="all"
     )
@@ -70,6 +75,11 @@ def train(cfg: TrainConfig) -> None:
     callbacks: dict[str, pl.Callback] = {
         name: instantiate(options, _convert_="all") for name, options in config["callbacks"].items() if options
     }
+    if cfg.objective is not None:
+        extent = (cfg.resolution, cfg.resolution // cfg.base[0] * cfg.base[1])
+        check_objective(cfg.objective, callbacks, extent, total_images)
+    if isinstance(pruning := callbacks.get("pruning"), Pruning):
+        pruning.objective = cfg.objective
 
     run_dir = RunDirectory(_run_dir(cfg))
     trainer = build_trainer(cfg, run_dir.path, list(callbacks.values()))
@@ -105,6 +115,7 @@ def train(cfg: TrainConfig) -> None:
             if isinstance(each, ClockedWandbLogger):
                 each.log_generators(run_dir.path)
         finish_wandb(exit_code=0)
+    return objective_value(run_dir.path, cfg.objective) if cfg.objective and place().first else None
 
 
 def build_module(

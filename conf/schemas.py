@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from conf import launcher_schema
+from conf import launcher_schema, sweeper_schema
 from conf.evaluate_schema import EvaluateConfig
 from conf.generate_schema import GenerateConfig
 from conf.loss_schemas import LOSSES, LossConfig
@@ -221,6 +221,16 @@ class ProcessWatchConfig:
 
 
 @dataclass
+class PruningConfig:
+    """Set by sweep=optuna for each of its trials."""
+
+    _target_: str = "callbacks.pruning.Pruning"
+    study: str | None = None
+    trial: int = 0
+    storage: str | None = None
+
+
+@dataclass
 class CallbacksConfig:
     gan_metrics: GanMetricsConfig | None = None
     upres_metrics: UpresMetricsConfig | None = None
@@ -232,6 +242,7 @@ class CallbacksConfig:
     showcase: ShowcaseConfig | None = field(default_factory=ShowcaseConfig)
     preemption: PreemptionConfig | None = field(default_factory=PreemptionConfig)
     process_watch: ProcessWatchConfig | None = field(default_factory=ProcessWatchConfig)
+    pruning: PruningConfig = field(default_factory=PruningConfig)
     snapshot: SnapshotConfig = field(default_factory=SnapshotConfig)
 
 
@@ -284,11 +295,13 @@ class TrainConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     experiment: Any = None
     launcher: Any = None
+    sweep: Any = None
     name: str = MISSING  # names the run; part of the default run_dir
     run_dir: str = MISSING
     seed: int = 0
     resolution: int = 32  # final height of the images
     base: list[int] = field(default_factory=lambda: [4, 4])  # height, width of the smallest images
+    objective: str | None = None  # what train.py gives to a sweeper: the best value of a metric, swd/avg
     total_images: int | None = None  # stop here; null: where the growth schedule ends
     resume: str = "auto"  # auto: go on from a checkpoint of the same configuration; never: refuse if there is one
 
@@ -296,6 +309,7 @@ class TrainConfig:
 def register() -> None:
     """Makes the schemas known to Hydra, as ``<option>_schema`` in their groups."""
     launcher_schema.register()
+    sweeper_schema.register()
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="generate_schema", node=GenerateConfig)

@@ -1,0 +1,165 @@
+"""An Optuna study: asks for trials, launches them as jobs, and tells what they measured."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
+from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl, create_params_from_overrides
+from omegaconf import OmegaConf
+from optuna.distributions import BaseDistribution
+from optuna.trial import Trial, TrialState
+
+from callbacks.pruning import PRUNED, PRUNER, remember
+from imago.errors import UserError
+
+logger = logging.getLogger("imago")
+
+
+class Study(OptunaSweeperImpl):
+    """Runs trials until the study has ``n_trials``, however many processes add to it.
+
+    Differences to the plugin's: overrides that are the same for all trials are handed on as they were written (the
+    plugin makes ``None`` of ``null``); a trial that fails does not stop the study; a run reports each value that it
+    measures, and is pruned when the pruner says so.
+
+    Args:
+        pruner: Of Optuna; None: none.
+        **options: The plugin's.
+    """
+
+    def __init__(self, pruner: Any, **options: Any) -> None:
+        super().__init__(**options)
+        self.pruner = pruner
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Runs the study.
+
+        Args:
+            arguments: The overrides of the command.
+
+        Raises:
+            UserError: Nothing to search, or a study that cannot be opened.
+        """
+        assert self.config is not None
+        assert self.launcher is not None
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        fixed, space = _divided([*self._parse_sweeper_params_config(), *arguments])
+        if not space:
+            raise UserError(
+                "sweep=optuna has nothing to search: give a key several values or an interval, "
+                "growth.learning_rate='tag(log, interval(1e-4, 1e-2))'"
+            )
+        if self.storage is not None and self.study_name is None:
+            raise UserError("hydra.sweeper.storage needs hydra.sweeper.study_name=…, by which the study is found again")
+        study = self._open(space)
+        logger.info("study %s: %d trials are there, %d wanted", study.study_name, len(study.trials), self.n_trials)
+        while (missing := self.n_trials - len(study.trials)) > 0:
+            trials = [study.ask() for _ in range(min(missing, self.n_jobs))]
+            jobs = [self._overrides(study, trial, space, fixed) for trial in trials]
+            returns = self.launcher.launch(jobs, initial_job_idx=self.job_idx)
+            self.job_idx += len(returns)
+            for trial, result in zip(trials, returns, strict=True):
+                _tell(study, trial, result)
+        self._finish(study)
+
+    def _open(self, space: dict[str, BaseDistribution]) -> optuna.Study:
+        sampler = self.sampler
+        if getattr(sampler, "func", None) is optuna.samplers.GridSampler:
+            grid = {name: self._to_grid_sampler_choices(distribution) for name, distribution in space.items()}
+            sampler = sampler(grid)
+            self.n_trials = min(self.n_trials, math.prod(map(len, grid.values())))
+        directions = self._get_directions()
+        if len(directions) != 1:
+            raise UserError("sweep=optuna minimises or maximises one objective")
+        try:
+            study = optuna.create_study(
+                study_name=self.study_name,
+                storage=self.storage,
+                sampler=sampler,
+                pruner=self.pruner or optuna.pruners.NopPruner(),
+                direction=directions[0],
+                load_if_exists=True,
+            )
+            assert self.config is not None
+            options = OmegaConf.select(self.config, "hydra.sweeper.pruner")
+            study.set_user_attr(PRUNER, None if options is None else OmegaConf.to_container(options, resolve=True))
+        except Exception as error:  # of SQLAlchemy, or Optuna's of a study with another direction
+            raise UserError(f"the study cannot be opened at {self.storage}: {error}") from error
+        return study
+
+    def _overrides(
+        self, study: optuna.Study, trial: Trial, space: dict[str, BaseDistribution], fixed: Sequence[str]
+    ) -> tuple[str, ...]:
+        for name, distribution in space.items():
+            trial._suggest(name, distribution)
+        remember(trial)
+        storage = "null" if self.storage is None else f"'{self.storage}'"
+        return (
+            *fixed,
+            *(f"{name}={value}" for name, value in trial.params.items()),
+            f"callbacks.pruning.study='{study.study_name}'",
+            f"callbacks.pruning.storage={storage}",
+            f"callbacks.pruning.trial={trial.number}",
+        )
+
+    def _finish(self, study: optuna.Study) -> None:
+        states = [trial.state for trial in study.trials]
+        counts = ", ".join(
+            f"{states.count(state)} {word}"
+            for state, word in (
+                (TrialState.COMPLETE, "complete"),
+                (TrialState.PRUNED, "pruned"),
+                (TrialState.FAIL, "failed"),
+                (TrialState.RUNNING, "running elsewhere"),
+            )
+            if state in states
+        )
+        try:
+            best = study.best_trial
+        except ValueError:
+            logger.warning("study %s: %s; no trial was completed", study.study_name, counts)
+            return
+        results = {"name": "optuna", "best_params": best.params, "best_value": best.value, "best_trial": best.number}
+        assert self.config is not None
+        path = Path(str(self.config.hydra.sweep.dir)) / "optimization_results.yaml"
+        OmegaConf.save(OmegaConf.create(results), path)
+        logger.info("study %s: %s", study.study_name, counts)
+        overrides = " ".join(f"{name}={value}" for name, value in best.params.items())
+        logger.info("best: trial %d with %.6g: %s (%s)", best.number, best.value, overrides, path)
+
+
+def _divided(overrides: Sequence[str]) -> tuple[list[str], dict[str, BaseDistribution]]:
+    """Overrides that are the same for all trials, as they were written, and what is searched."""
+    fixed: dict[str, str] = {}
+    space: dict[str, BaseDistribution] = {}
+    for text, parsed in zip(overrides, OverridesParser.create().parse_overrides(list(overrides)), strict=True):
+        name = parsed.get_key_element()
+        fixed.pop(name, None)
+        space.pop(name, None)
+        if parsed.is_sweep_override():
+            space.update(create_params_from_overrides([text])[0])
+        else:
+            fixed[name] = text
+    return list(fixed.values()), space
+
+
+def _tell(study: optuna.Study, trial: Trial, result: JobReturn) -> None:
+    try:
+        value = float(result.return_value)
+    except Exception:  # the job failed, and has said so
+        value = math.nan
+    with contextlib.suppress(RuntimeError):  # a grid that is complete wants to stop the loop that Optuna has not made
+        if study.trials[trial.number].user_attrs.get(PRUNED):
+            study.tell(trial, state=TrialState.PRUNED)
+        elif math.isfinite(value):
+            study.tell(trial, value)
+        else:
+            study.tell(trial, state=TrialState.FAIL)

@@ -1,0 +1,122 @@
+"""sweep=optuna: a study whose values are those that the runs measured."""
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from training_runs import TINY, state_of
+
+optuna = pytest.importorskip("optuna")
+
+MEASURED = (
+    "total_images=64",
+    "callbacks.gan_metrics.every_images=32",
+    "callbacks.gan_metrics.metrics=[ms_ssim]",
+    "callbacks.gan_metrics.ms_ssim_images=8",
+    "callbacks.gan_metrics.best_by=null",
+    "callbacks.gan_metrics.floor=false",
+    "objective=ms_ssim",
+)
+SPACE = "growth.learning_rate=tag(log, interval(1e-4, 1e-2))"
+
+
+@pytest.fixture
+def study(commands, blobs, tmp_path):
+    """study(*overrides): a sweep in tmp_path / "sweep"."""
+
+    def run(*overrides: str, folder: str = "sweep"):
+        options = ["sweep=optuna", *TINY, *MEASURED, f"data.path={blobs}", f"hydra.sweep.dir={tmp_path / folder}"]
+        return commands.run("train", [*options, *overrides])
+
+    return run
+
+
+def best_of(run: Path) -> float:
+    """The lowest MS-SSIM that a run measured."""
+    with open(run / "metrics.csv", newline="") as file:
+        return min(float(row["ms_ssim"]) for row in csv.DictReader(file) if row["ms_ssim"])
+
+
+def test_best_trial_is_the_run_that_measured_the_lowest_value(study, tmp_path):
+    result = study(SPACE, "hydra.sweeper.n_trials=3")
+    assert result.code == 0, result.err
+    values = [best_of(tmp_path / "sweep" / job) for job in "012"]
+    results = yaml.safe_load((tmp_path / "sweep" / "optimization_results.yaml").read_text())
+    assert results["best_value"] == pytest.approx(min(values), rel=1e-6)
+    assert results["best_trial"] == values.index(min(values))
+    rates = [yaml.safe_load((tmp_path / "sweep" / job / "config.yaml").read_text()) for job in "012"]
+    assert results["best_params"]["growth.learning_rate"] == rates[results["best_trial"]]["growth"]["learning_rate"]
+    assert len({config["growth"]["learning_rate"] for config in rates}) == 3
+
+
+def test_processes_share_a_study_in_a_storage(study, tmp_path):
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    shared = (SPACE, f"hydra.sweeper.storage={storage}", "hydra.sweeper.study_name=faces")
+    assert study(*shared, "hydra.sweeper.n_trials=1", folder="a").code == 0
+    second = study(*shared, "hydra.sweeper.n_trials=2", folder="b")
+    assert second.code == 0, second.err
+    assert "study faces: 1 trials are there, 2 wanted" in second.err
+    known = optuna.load_study("faces", storage)
+    runs = [tmp_path / "a" / "0", tmp_path / "b" / "0"]
+    assert [trial.value for trial in known.trials] == pytest.approx([best_of(run) for run in runs], rel=1e-6)
+    assert not (tmp_path / "b" / "1").exists()
+    for trial, run in zip(known.trials, runs, strict=True):  # every value was reported when it was measured
+        assert list(trial.intermediate_values) == [32, 64]
+        assert min(trial.intermediate_values.values()) == pytest.approx(best_of(run), rel=1e-6)
+
+
+def test_trial_that_fails_does_not_stop_the_study(study, tmp_path):
+    result = study("model.fmap_max=-1,8", "hydra/sweeper/sampler=grid")
+    assert result.code == 1
+    assert "error: channels, fmap_base and fmap_max must be at least 1" in result.err
+    assert re.search(r"1 complete, 1 failed", result.err)
+    results = yaml.safe_load((tmp_path / "sweep" / "optimization_results.yaml").read_text())
+    assert results["best_params"] == {"model.fmap_max": 8}
+
+
+@pytest.mark.parametrize("storage", [False, True])
+def test_hopeless_run_is_pruned_with_a_checkpoint(study, tmp_path, storage):
+    """An upper bound that no value is below; the run would have another step after its first measurement."""
+    options = ["hydra/sweeper/pruner=threshold", "hydra.sweeper.pruner.upper=0", "hydra.sweeper.n_trials=1"]
+    if storage:
+        options += [f"hydra.sweeper.storage=sqlite:///{tmp_path / 'study.db'}", "hydra.sweeper.study_name=faces"]
+    result = study(SPACE, *options)
+    assert result.code == 0, result.err
+    assert "1 pruned; no trial was completed" in result.err
+    assert state_of(tmp_path / "sweep" / "0")["images_seen"] == 40  # agreed on in the step after
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["objective=fid"], "objective=fid is not measured; choose ms_ssim"),
+        (["callbacks=default"], "objective=ms_ssim is not measured: add callbacks=metrics"),
+        (["total_images=16"], "objective=ms_ssim would never be measured: the run has 16 images"),
+    ],
+)
+def test_objective_that_is_not_measured_is_refused_before_training(commands, blobs, tmp_path, overrides, message):
+    kept = [option for option in MEASURED if not (overrides == ["callbacks=default"] and "gan_metrics" in option)]
+    options = [*TINY, "callbacks=metrics", *kept, f"data.path={blobs}", f"run_dir={tmp_path / 'run'}", *overrides]
+    result = commands.run("train", options)
+    assert message in result.error
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([], "sweep=optuna has nothing to search"),
+        ([SPACE, "hydra.sweeper.storage=sqlite:///study.db"], "hydra.sweeper.storage needs hydra.sweeper.study_name"),
+        (
+            [SPACE, "hydra.sweeper.storage=sqlite:////nowhere/at/all/study.db", "hydra.sweeper.study_name=a"],
+            "the study cannot be opened at sqlite:////nowhere/at/all/study.db",
+        ),
+    ],
+)
+def test_studies_that_make_no_sense_are_refused_in_a_line(study, overrides, message):
+    result = study(*overrides)
+    assert message in result.error
+    assert result.code == 2
