@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-all bench lint types format clean
+.PHONY: demo test test-slurm test-all bench lint types format clean
 
 demo: $(VENV)/.demo
 	$(RUN) train.py
 
 test: $(VENV)/.dev
 	$(RUN) -m pytest -n auto --dist loadfile -m "not slow and not ddp and not slurm and not gpu"
+
+test-slurm: $(VENV)/.dev
+	$(RUN) -m pytest -m slurm
 
 test-all: $(VENV)/.dev
 	$(RUN) -m pytest
