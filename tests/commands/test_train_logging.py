@@ -1,8 +1,7 @@
 """What a run writes to be looked at: metrics.csv, sample grids, TensorBoard, W&B, the showcase."""
 
 import csv
-import json
-import struct
+import functools
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from callbacks.sample_grid import SampleGrid
 from imago.images import image_grid, to_uint8, upscale_nearest
 from imago.latents import draw_latents
 from imago.networks.serialization import load_generator
-from training_runs import TINY, TOTAL, contents
+from training_runs import TINY, TOTAL, contents, kill_at, state_of
 
 
 def test_metrics_have_a_row_for_every_interval(finished_run):
@@ -72,57 +71,20 @@ def test_tensorboard_has_scalars_and_pictures_by_images_seen(train, tmp_path):
     assert [scalar.step for scalar in events.Scalars("discriminator_loss")] == [16, 32, 48, 64]
     assert [image.step for image in events.Images("samples")] == [0, 48, 64]
     assert [(image.width, image.height) for image in events.Images("samples")] == [(128, 128)] * 3
+    assert b"total_images: 64" in events.Tensors("config/text_summary")[0].tensor_proto.string_val[0]
 
 
-def chunks(data: bytes):
-    """The contents of an offline W&B file: LevelDB's log format, after a header of seven bytes."""
-    position, whole = 7, b""
-    while position + 7 <= len(data):
-        left = 32768 - position % 32768
-        if left < 7:  # records do not begin there
-            position += left
-            continue
-        _, length, kind = struct.unpack_from("<IHB", data, position)
-        whole += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):  # whole, or the last part
-            yield whole
-            whole = b""
+def test_tensorboard_takes_back_what_a_killed_start_had_written_after_its_checkpoint(train, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-
-def wandb_records(path):
-    """An offline W&B run: its history, what its metrics are plotted against, and the keys of its configuration."""
-    from wandb.proto import wandb_internal_pb2
-
-    history, steps, config = [], {}, set()
-    for chunk in chunks(path.read_bytes()):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(chunk)
-        history.append({item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item})
-        metric = record.metric
-        steps[metric.name or metric.glob_name] = metric.step_metric
-        config |= {item.key for item in record.run.config.update}
-    return history, steps, config
-
-
-@pytest.mark.slow
-def test_wandb_offline_plots_against_images_seen_and_keeps_its_id_over_a_resume(train, tmp_path):
-    environment = {"WANDB_API_KEY": "", "NETRC": str(tmp_path / "none")}
-    for total in (64, 96):
-        result = train(tmp_path / "run", "logger=wandb", f"total_images={total}", **environment)
-        assert result.code == 0, result.err
-    run_id = (tmp_path / "run" / "wandb_id.txt").read_text()
-    files = sorted(
-        (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb"), key=lambda path: path.stat().st_mtime
-    )
-    assert [path.name for path in files] == [f"run-{run_id}.wandb"] * 2
-    (first, steps, config), (second, *_) = map(wandb_records, files)
-    assert steps["*"] == "images_seen"
-    assert [row["images_seen"] for row in first if "discriminator_loss" in row] == [16, 32, 48, 64]
-    assert [row["images_seen"] for row in second if "discriminator_loss" in row] == [80, 96]
-    pictures = [row for row in first if any(key.startswith("samples") for key in row)]
-    assert [row["images_seen"] for row in pictures] == [0, 48, 64]
-    assert config >= {"model", "loss", "growth", "data", "seed"}
+    killed = functools.partial(kill_at, "callbacks.generator_ema:GeneratorEMA.on_train_batch_end", 10)
+    assert train(tmp_path, "logger=tensorboard", "total_images=96", accident=killed).code == -9
+    assert state_of(tmp_path)["images_seen"] == 48  # while 64 were logged
+    assert train(tmp_path, "logger=tensorboard", "total_images=96").code == 0
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [scalar.step for scalar in events.Scalars("discriminator_loss")] == [16, 32, 48, 64, 80, 96]
 
 
 def test_showcase_is_written_at_the_end_and_again_if_a_kill_prevented_it(commands, blobs, tmp_path):

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from cluster import LONG, REPOSITORY, Cluster
 
+from cluster import LONG, REPOSITORY, Cluster
 from training_runs import differences, state_of
 
 pytestmark = pytest.mark.slurm
@@ -38,7 +38,7 @@ def test_jobs_train_what_single_runs_train_and_one_that_fails_does_not_stop_the_
     cluster.wait_for(lambda: (run / "checkpoints" / "last.ckpt").exists(), 120)
     (first,) = {line.split()[0] for line in cluster.run("squeue", "-h", "-r", "-t", "R", "-o", "%A").splitlines()}
     cluster.run("scancel", "--signal=USR2", first)
-    out, err = sweep.communicate(timeout=240)
+    _, err = sweep.communicate(timeout=240)
     assert sweep.returncode == 1, err
     assert "channels, fmap_base and fmap_max must be at least 1" in err
     assert "error: 1 job(s) of the sweep failed: 1" in err
@@ -52,7 +52,7 @@ def test_jobs_train_what_single_runs_train_and_one_that_fails_does_not_stop_the_
 
 def test_jobs_run_the_code_as_it_was_when_they_were_submitted(cluster, blobs, tmp_path):
     sweep = start(cluster, tmp_path, blobs, "total_images=16", "hydra.launcher.nodes=2", "seed=5")
-    out, err = sweep.communicate(timeout=120)
+    _, err = sweep.communicate(timeout=120)
     assert sweep.returncode == 0, err
     assert (tmp_path / "code" / "train.py").read_bytes() == (REPOSITORY / "train.py").read_bytes()
     (script,) = (tmp_path / ".submitit").glob("*.sh")
@@ -60,7 +60,7 @@ def test_jobs_run_the_code_as_it_was_when_they_were_submitted(cluster, blobs, tm
     # what runs is the copy: a job that begins after the copy was edited does as that says
     (tmp_path / "code" / "commands" / "train.py").write_text("raise ValueError('the copy runs')\n")
     again = start(cluster, tmp_path, blobs, "total_images=32", "seed=5")
-    out, err = again.communicate(timeout=120)
+    _, err = again.communicate(timeout=120)
     assert again.returncode == 1, err
     assert "the copy runs" in "".join(path.read_text() for path in (tmp_path / ".submitit").rglob("*.err"))
 
@@ -68,7 +68,7 @@ def test_jobs_run_the_code_as_it_was_when_they_were_submitted(cluster, blobs, tm
 def test_submitting_without_waiting_leaves_the_job_in_the_queue(cluster, blobs, tmp_path):
     began = time.monotonic()
     sweep = start(cluster, tmp_path, blobs, "hydra.launcher.wait=false", "total_images=16")
-    out, err = sweep.communicate(timeout=120)
+    _, err = sweep.communicate(timeout=120)
     assert sweep.returncode == 0, err
     assert "job 0 is " in err
     queue = cluster.run("squeue", "-h", "-r", "-o", "%i").split()
@@ -88,7 +88,7 @@ def test_submitting_without_waiting_leaves_the_job_in_the_queue(cluster, blobs, 
 def test_what_does_not_fit_is_refused_before_anything_is_submitted(cluster, blobs, tmp_path, overrides, message):
     before = cluster.run("scontrol", "-o", "show", "job").count("JobId=") if _any_job(cluster) else 0
     sweep = start(cluster, tmp_path / "sweep", blobs, *overrides)
-    out, err = sweep.communicate(timeout=60)
+    _, err = sweep.communicate(timeout=60)
     assert sweep.returncode == 2
     assert message in err
     assert "Traceback" not in err
