@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import threading
 import time
+from typing import Any
 
 import pytorch_lightning as pl
 
@@ -55,6 +57,7 @@ class ProcessWatch(pl.Callback):
         self._ending = threading.Event()
         self._run_dir = ""
         self._started_at = 0.0
+        self._launcher: Any = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not is_distributed():
@@ -62,6 +65,7 @@ class ProcessWatch(pl.Callback):
         rank, processes = rank_and_world_size()
         if processes == 1:
             return
+        self._launcher = trainer.strategy.launcher
         self._run_dir, self._started_at = trainer.default_root_dir, time.time()
         host = os.environ.get("MASTER_ADDR", "127.0.0.1")
         store = open_store(host, rank, of_first_process, self.lost_after)
@@ -108,8 +112,9 @@ class ProcessWatch(pl.Callback):
             return
         assert self.watch is not None
         print(f"error: {self._advice(verdict)}", file=sys.stderr, flush=True)
-        logger.debug("process %d ends", self.watch.rank)
         self._requeue()
+        if hasattr(self._launcher, "kill"):  # of processes that this one has started
+            self._launcher.kill(signal.SIGKILL)
         logging.shutdown()
         os._exit(1)
 
