@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_module
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from commands.app import check_config, free_key, quoted_path
@@ -26,8 +27,11 @@ COMMANDS = sorted(
 
 def composed(command: str, text: str) -> DictConfig:
     arguments = shlex.split(text, comments=True)
-    if "-m" in arguments:  # the first job of a sweep
-        arguments = [argument.partition(",")[0] for argument in arguments if argument != "-m"]
+    if "-m" in arguments or any(argument.startswith(("launcher=", "sweep=")) for argument in arguments):
+        arguments = [argument for argument in arguments if argument != "-m"]
+        parsed = OverridesParser.create().parse_overrides([quoted_path(argument) for argument in arguments])
+        # a job of the sweep has one of the values, all of which are in the other jobs
+        arguments = [word for word, one in zip(arguments, parsed, strict=True) if not one.is_sweep_override()]
     schemas.register()
     with initialize_config_module("conf", version_base="1.3"):
         cfg = compose(command, [free_key(quoted_path(argument)) for argument in arguments], return_hydra_config=True)
