@@ -188,7 +188,10 @@ def _needs_plugin(arguments: Sequence[str]) -> bool:
     """
     wanted = False
     for pattern, package, purpose, extra in _PLUGINS:
-        if any(re.match(pattern, argument) for argument in arguments):
+        found = [argument for argument in arguments if re.match(pattern, argument)]
+        if any("," in argument for argument in found):
+            raise UserError(f"{found[0]}: what runs the jobs of a sweep cannot be swept over; give one")
+        if found:
             if importlib.util.find_spec(f"hydra_plugins.{package.replace('-', '_')}") is None:
                 raise MissingDependencyError(package, purpose, extra)
             wanted = True

@@ -68,6 +68,23 @@ def test_processes_share_a_study_in_a_storage(study, tmp_path):
         assert min(trial.intermediate_values.values()) == pytest.approx(best_of(run), rel=1e-6)
 
 
+def test_two_processes_at_once_make_the_trials_of_one_study(commands, blobs, tmp_path):
+    """Each in a sweep's directory of its own, which is named by the moment."""
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    optuna.create_study(study_name="faces", storage=storage)  # or both would make its tables at once
+    options = ["sweep=optuna", *TINY, *MEASURED, f"data.path={blobs}", SPACE, "hydra.sweeper.n_trials=4"]
+    options += [f"hydra.sweeper.storage={storage}", "hydra.sweeper.study_name=faces"]
+    started = [commands.start("train", [*options, f"hydra.sweep.dir={tmp_path / name}"]) for name in "ab"]
+    for one in started:
+        result = one.wait()
+        assert result.code == 0, result.err
+    runs = [run for name in "ab" for run in (tmp_path / name).glob("[0-9]*")]
+    trials = optuna.load_study("faces", storage).trials
+    assert len(trials) == len(runs) <= 5  # one more at most, asked for at the same moment
+    assert sorted(trial.value for trial in trials) == pytest.approx(sorted(map(best_of, runs)), rel=1e-6)
+    assert all(list((tmp_path / name).glob("[0-9]*")) for name in "ab")
+
+
 def test_trial_that_fails_does_not_stop_the_study(study, tmp_path):
     result = study("model.fmap_max=-1,8", "hydra/sweeper/sampler=grid")
     assert result.code == 1

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import pytest
 import yaml
 
-from training_runs import TINY, differences, state_of
+from training_runs import TINY, differences, patch, state_of
 
 
 def sweep(commands, data: Path, *overrides: str):
@@ -41,3 +42,26 @@ def test_sweep_with_several_processes_each_is_refused_once(commands, blobs, tmp_
     result = sweep(commands, blobs, "seed=0,1", "trainer.devices=2", f"hydra.sweep.dir={tmp_path}")
     assert "error: -m runs its jobs one after the other in this process" in result.error
     assert result.code == 2
+
+
+def test_what_runs_the_jobs_is_not_swept_over(commands, blobs, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    result = sweep(commands, blobs, "launcher=slurm_1node,slurm_multinode", f"hydra.sweep.dir={tmp_path}")
+    assert "error: launcher=slurm_1node,slurm_multinode: what runs the jobs of a sweep" in result.error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_plugin_that_is_not_installed_is_named_with_what_installs_it(commands, blobs, tmp_path):
+    options = [*TINY, f"data.path={blobs}", f"hydra.sweep.dir={tmp_path}", "seed=0,1"]
+    for argument, extra in (("launcher=slurm_1node", "slurm"), ("sweep=optuna", "sweep")):
+        result = commands.run("train", [*options, argument], accident=without_plugins)
+        assert f"run: pip install 'imago[{extra}]'" in result.error
+        assert result.code == 2
+
+
+def without_plugins() -> None:
+    """As where the extras are not installed."""
+    patch(
+        "importlib.util:find_spec",
+        lambda original: lambda name, *rest: None if "hydra_plugins" in name else original(name, *rest),
+    )
