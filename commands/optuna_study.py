@@ -59,6 +59,8 @@ class Study(OptunaSweeperImpl):
             )
         if self.storage is not None and self.study_name is None:
             raise UserError("hydra.sweeper.storage needs hydra.sweeper.study_name=…, by which the study is found again")
+        if getattr(self.launcher, "options", {}).get("wait") is False:
+            raise UserError("hydra.launcher.wait=false: a study waits for its trials; leave it out")
         study = self._open(space)
         logger.info("study %s: %d trials are there, %d wanted", study.study_name, len(study.trials), self.n_trials)
         while (missing := self.n_trials - len(study.trials)) > 0:

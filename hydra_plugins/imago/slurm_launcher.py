@@ -134,7 +134,7 @@ class SlurmLauncher(PluginLauncher):
             reason = "ended without a result: cancelled, out of memory, or killed"
         except Exception:  # submitit's FailedJobError, with the traceback of the job
             reason = "failed"
-        print(f"job {number} ({job.job_id}) {_said(job) or reason}; log: {job.paths.stderr}", file=sys.stderr)
+        print(f"job {number} ({job.job_id}): {_said(job) or reason}; log: {job.paths.stderr}", file=sys.stderr)
         job_failed(number)
         return JobReturn(status=JobStatus.COMPLETED, _return_value=None)
 
@@ -176,7 +176,8 @@ def _said(job: Any) -> str | None:
         lines = Path(job.paths.stderr).read_text(errors="replace").splitlines()
     except OSError:
         return None
-    return next((line for line in reversed(lines) if line.startswith("error: ")), None)
+    told = (line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: "))
+    return next(told, None)
 
 
 def _devices(devices: Any) -> int:
