@@ -175,7 +175,8 @@ def _submitted() -> bool:
 
 
 def _set_up_messages() -> None:
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[CurrentStderrHandler()], force=True)
+    handlers = [CurrentStderrHandler()]
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=handlers, force=_submitted())
     # Other processes would say everything again.
     logging.getLogger("imago").setLevel(logging.INFO if place().first else logging.WARNING)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 import torch.distributed
 
+from commands.app import given_keys
 from commands.checkpoints import Checkpoint, find_checkpoints
 from commands.devices import find_device
 from commands.evaluate_upres import evaluate_upres, is_upres
@@ -47,7 +48,7 @@ def evaluate(cfg: EvaluateConfig) -> None:
 
         compare(cfg)
         return
-    if cfg.checkpoint is None:
+    if cfg.checkpoint is None and "checkpoint" not in given_keys():
         raise UserError("checkpoint is needed: add checkpoint=… to the command")
     checkpoints = find_checkpoints(cfg.checkpoint)
     if is_upres(checkpoints):

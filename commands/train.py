@@ -102,7 +102,8 @@ def train(cfg: TrainConfig) -> float | None:
             images_seen = checkpoint["images_seen"] if checkpoint else 0
             trainer.loggers = build_loggers(config, run_dir.path, images_seen)
             run_dir.begin(config)
-            run_dir.record_start(images_seen, trainer.world_size)
+            if images_seen < total_images:
+                run_dir.record_start(images_seen, trainer.world_size)
             _announce(run_dir.path, checkpoint, total_images)
             trainer.fit(module, datamodule=data)
         except BaseException as error:

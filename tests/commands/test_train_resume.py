@@ -35,7 +35,8 @@ def rows(run: Path) -> list[dict[str, str]]:
 def left_by(run: Path) -> dict[str, bytes]:
     """Pictures and generators of a run, and whatever else is there that should not be."""
     varies = ("train.log", ".lock", "metrics.csv", "config.yaml", "checkpoints/last.ckpt", "checkpoints/previous.ckpt")
-    return {name: data for name, (data, _) in contents(run).items() if name not in varies}
+    files = {name: data for name, (data, _) in contents(run).items() if name not in varies}
+    return {name: data for name, data in files.items() if not name.startswith(("starts", "changes"))}
 
 
 def assert_same_run(run: Path, reference: Path) -> None:
