@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import re
 import shutil
 import signal
 import socket
@@ -33,8 +34,9 @@ SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/none
 CredType=cred/none
-# A requeued job waits for so long, by default two minutes.
-AuthInfo=cred_expire=5
+# A requeued job waits for so long, by default two minutes. It has to be longer than the 12 s that the srun of its first
+# start may live on (linuxproc loses sight of it when the script ends first): its farewell would cancel the new step.
+AuthInfo=cred_expire=16
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -55,6 +57,7 @@ InactiveLimit=0
 # A dead node is noticed after so long, by default five minutes.
 SlurmdTimeout=10
 SlurmctldParameters=preempt_send_user_signal
+SchedulerParameters=bf_interval=3
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 State=UNKNOWN
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2 State=UNKNOWN
 PartitionName=main Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
@@ -121,6 +124,10 @@ class Cluster:
         """PENDING, RUNNING, COMPLETED, FAILED …"""
         shown = self.run("scontrol", "show", "job", job)
         return shown.partition("JobState=")[2].split()[0]
+
+    def jobs(self) -> set[str]:
+        """The numbers of the jobs that Slurm remembers; it forgets an ended one after five minutes."""
+        return set(re.findall(r"\bJobId=(\d+)", self.run("scontrol", "-o", "show", "job")))
 
     def restarts(self, job: str) -> int:
         """How often a job was requeued."""

@@ -86,15 +86,10 @@ def test_submitting_without_waiting_leaves_the_job_in_the_queue(cluster, blobs, 
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_submitted(cluster, blobs, tmp_path, overrides, message):
-    before = cluster.run("scontrol", "-o", "show", "job").count("JobId=") if _any_job(cluster) else 0
+    before = cluster.jobs()
     sweep = start(cluster, tmp_path / "sweep", blobs, *overrides)
     _, err = sweep.communicate(timeout=60)
     assert sweep.returncode == 2
     assert message in err
     assert "Traceback" not in err
-    after = cluster.run("scontrol", "-o", "show", "job").count("JobId=") if _any_job(cluster) else 0
-    assert after == before
-
-
-def _any_job(cluster: Cluster) -> bool:
-    return "JobId=" in cluster.run("scontrol", "-o", "show", "job")
+    assert cluster.jobs() <= before
