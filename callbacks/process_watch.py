@@ -89,8 +89,9 @@ class ProcessWatch(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.watch is not None:
-            gathered(None)
+            gathered(None)  # all have done their work
             self.watch.close()
+            gathered(None)  # nobody needs the store any more, which ends with the first process
             self.watch = None
 
     def lost(self, error: BaseException) -> ProcessLostError | None:

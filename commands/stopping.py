@@ -12,7 +12,7 @@ from callbacks.preemption import Preemption, start_again
 from callbacks.process_watch import ProcessWatch
 from callbacks.pruning import Pruning
 from callbacks.wandb_logger import sync_advice
-from imago.distributed import Stopping, gathered, of_first_process
+from imago.distributed import Stopping, gathered, leave, of_first_process
 
 logger = logging.getLogger("imago")
 
@@ -43,6 +43,7 @@ def end_early(trainer: pl.Trainer, stopping: Stopping, images_seen: int, total_i
     # The others stay until the first process has asked for it: Slurm may end a step whose first task has ended.
     with contextlib.suppress(RuntimeError):
         again = gathered(again)[0]
+        leave()
     sys.exit(0 if again else 128 + (received or 15))
 
 

@@ -23,6 +23,7 @@ from commands.trainer import build_trainer, check_trainer, is_sweep, process_cou
 from conf.model_schemas import AttributeClassifierModel, PortraitDemoModel
 from conf.schemas import TrainConfig
 from datamodules.packed import PackedDataModule
+from imago.distributed import leave
 from imago.errors import UserError
 from imago.growth import GrowthSchedule
 from imago.labels import LabelDistribution
@@ -116,6 +117,7 @@ def train(cfg: TrainConfig) -> float | None:
             if isinstance(each, ClockedWandbLogger):
                 each.log_generators(run_dir.path)
         finish_wandb(exit_code=0)
+    leave()
     return objective_value(run_dir.path, cfg.objective) if cfg.objective and place().first else None
 
 

@@ -93,6 +93,17 @@ def gathered(value: Any) -> list[Any]:
     return values
 
 
+def leave() -> None:
+    """Ends the exchanges of this process, whose work is done: it is alone from now on.
+
+    Threads of gloo that live on while Python shuts down can abort the process after all went well
+    (https://github.com/pytorch/pytorch/issues/190489). After an error, this must not be called: it may wait for an
+    exchange that never ends (https://github.com/pytorch/torchtitan/pull/1342).
+    """
+    if is_distributed():
+        torch.distributed.destroy_process_group()
+
+
 def gathered_in_order(parts: list[tuple[int, Tensor]]) -> Tensor:
     """The rows that all processes hold, put in order.
 

@@ -28,7 +28,6 @@ from imago.distributed import exchanges_begun
 logger = logging.getLogger(__name__)
 
 _VERDICT = "verdict"
-_ENDED = "\n"  # a verdict that says: all went well
 
 
 @dataclass
@@ -91,10 +90,12 @@ class ProcessWatch:
         self._tell(f"{self.names[self.rank]} ended: {reason}")
 
     def close(self) -> None:
-        """Ends the watch of this process, whose work is done. No process may be missing any more."""
+        """Ends the watch of this process, whose work is done, as that of all others.
+
+        The first process keeps its object until all have closed theirs: the store ends with it.
+        """
         self._closing.set()
-        self._tell(_ENDED)
-        self._thread.join(2 * self._interval)
+        self._thread.join(self.lost_after + self._interval)
 
     def explain(self) -> str | None:
         """What has happened to the others, waiting as long as it takes to find out; None: nothing that is known."""
@@ -161,7 +162,7 @@ class ProcessWatch:
             return
 
     def _decide(self, verdict: str) -> None:
-        if verdict != _ENDED and not self._closing.is_set():
+        if not self._closing.is_set():
             self.verdict = verdict
             self._decided.set()
             self.on_verdict(verdict)
