@@ -278,7 +278,8 @@ def _train(
         finish_wandb(exit_code=1)
         explain_failure(error, trainer)
         raise
-    if module.stopping.agreed and module.images_seen < total:
+    module.stopping.count([module.stopping.wished, module.stopping.requeue_wished])  # since the last step
+    if module.stopping.agreed:  # even at its end: the other row may take hours
         end_early(trainer, module.stopping, module.images_seen, total)
     finish_wandb(exit_code=0)
     assert best.best is not None

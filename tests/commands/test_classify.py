@@ -1,6 +1,9 @@
 """The attribute benchmark from the command line: its report, kills, a second row, mistakes."""
 
 import json
+import os
+import signal
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +13,7 @@ from labelled_packs import bars, pack_items
 from PIL import Image
 
 from imago.classification.classifier_file import load_classifier
-from training_runs import Commands, kill_at, state_of
+from training_runs import Commands, kill_at, patch, state_of
 
 OPTIONS = (
     "experiment=classify_attributes",
@@ -111,6 +114,36 @@ def test_a_killed_run_ends_as_if_it_had_not_been(classify, packs, both_rows, tmp
         for key in ("network", "best"):
             first, second = (state[key]["network"] if key == "best" else state[key] for state in (one, other))
             assert all(torch.equal(first[name], second[name]) for name in second), key
+
+
+def signal_at(call: int, original: Callable) -> Callable:
+    """Validations, with a SIGTERM after the n-th one."""
+    calls = 0
+
+    def validation(*args):
+        nonlocal calls
+        original(*args)
+        calls += 1
+        if calls == call:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return validation
+
+
+@pytest.mark.parametrize("call", [1, pytest.param(8, marks=pytest.mark.slow)])  # the first and the last of the row
+def test_a_signal_ends_a_run_with_a_checkpoint(classify, packs, both_rows, tmp_path, call):
+    options = (f"model.synthetic=[{packs['bare']}]", "model.confidence=0.6")
+    accident = partial(patch, "callbacks.best_classifier:BestClassifier._validate", partial(signal_at, call))
+    stopped = classify(tmp_path / "run", *options, "callbacks.snapshot.every_images=100000", accident=accident)
+    assert stopped.code == 128 + signal.SIGTERM, stopped.err
+    saved = state_of(tmp_path / "run")["images_seen"]
+    assert saved == (160 if call == 1 else 1120)  # the end of the step that it came in
+    assert not (tmp_path / "run" / "with_synthetic").exists()
+    assert f"stopped by SIGTERM at {saved} of 1120 images, with a checkpoint" in stopped.err
+    again = classify(tmp_path / "run", *options)
+    assert again.code == 0, again.err
+    for name in ("classification.md", "attribute_classifier.safetensors", "with_synthetic/pseudo_labels.npy"):
+        assert (tmp_path / "run" / name).read_bytes() == (both_rows / name).read_bytes(), name
 
 
 def test_a_finished_run_says_so_and_stays(classify, packs, both_rows):
