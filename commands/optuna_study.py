@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import math
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import Trial, TrialState
 
 from callbacks.pruning import PRUNED, PRUNER, remember
+from commands.abandoned_trials import Owner, directory_of
 from imago.errors import UserError
 
 logger = logging.getLogger("imago")
@@ -63,14 +65,32 @@ class Study(OptunaSweeperImpl):
             raise UserError("hydra.launcher.wait=false: a study waits for its trials; leave it out")
         study = self._open(space)
         logger.info("study %s: %d trials are there, %d wanted", study.study_name, len(study.trials), self.n_trials)
-        while (missing := self.n_trials - len(study.trials)) > 0:
-            trials = [study.ask() for _ in range(min(missing, self.n_jobs))]
-            jobs = [self._overrides(study, trial, space, fixed) for trial in trials]
-            returns = self.launcher.launch(jobs, initial_job_idx=self.job_idx)
-            self.job_idx += len(returns)
-            for trial, result in zip(trials, returns, strict=True):
-                _tell(study, trial, result)
+        owner = Owner(Path(str(self.config.hydra.sweep.dir)))
+        with owner.present():
+            left = owner.take_up(study)
+            if left:
+                numbers = ", ".join(str(trial.number) for trial in left)
+                logger.info("study %s: a killed process left these trials, which go on: %s", study.study_name, numbers)
+            for k in range(0, len(left), self.n_jobs):
+                self._run(study, left[k : k + self.n_jobs], space, fixed)
+            while (missing := self.n_trials - len(study.trials)) > 0:
+                trials = [study.ask() for _ in range(min(missing, self.n_jobs))]
+                for trial in trials:
+                    owner.sign(trial)
+                self._run(study, trials, space, fixed)
         self._finish(study)
+
+    def _run(
+        self, study: optuna.Study, trials: Sequence[Trial], space: dict[str, BaseDistribution], fixed: Sequence[str]
+    ) -> None:
+        """Launches trials as jobs that have their numbers, at once unless another process has made one in between."""
+        assert self.launcher is not None
+        for _, group in itertools.groupby(enumerate(trials), lambda pair: pair[1].number - pair[0]):
+            together = [trial for _, trial in group]
+            jobs = [self._overrides(study, trial, space, fixed) for trial in together]
+            returns = self.launcher.launch(jobs, initial_job_idx=together[0].number)
+            for trial, result in zip(together, returns, strict=True):
+                _tell(study, trial, result)
 
     def _open(self, space: dict[str, BaseDistribution]) -> optuna.Study:
         sampler = self.sampler
@@ -100,9 +120,17 @@ class Study(OptunaSweeperImpl):
     def _overrides(
         self, study: optuna.Study, trial: Trial, space: dict[str, BaseDistribution], fixed: Sequence[str]
     ) -> tuple[str, ...]:
-        for name, distribution in space.items():
-            trial._suggest(name, distribution)
+        try:
+            for name, distribution in space.items():
+                trial._suggest(name, distribution)
+        except ValueError as error:
+            raise UserError(
+                f"trial {trial.number} of study {study.study_name} has another search space: {error}"
+            ) from error
         remember(trial)
+        assert self.config is not None
+        usual = Path(str(self.config.hydra.sweep.dir)).absolute() / str(trial.number)
+        elsewhere = directory_of(trial) != str(usual)
         storage = "null" if self.storage is None else f"'{self.storage}'"
         return (
             *fixed,
@@ -110,6 +138,7 @@ class Study(OptunaSweeperImpl):
             f"callbacks.pruning.study='{study.study_name}'",
             f"callbacks.pruning.storage={storage}",
             f"callbacks.pruning.trial={trial.number}",
+            *([f"hydra.sweep.subdir='{directory_of(trial)}'"] if elsewhere else []),
         )
 
     def _finish(self, study: optuna.Study) -> None:

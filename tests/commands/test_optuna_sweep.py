@@ -1,15 +1,19 @@
 """sweep=optuna: a study whose values are those that the runs measured."""
 
 import csv
+import multiprocessing
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
-from training_runs import TINY, state_of
+from training_runs import TINY, differences, kill_at, state_of
 
 optuna = pytest.importorskip("optuna")
+
+from commands.abandoned_trials import Owner  # noqa: E402
 
 MEASURED = (
     "total_images=64",
@@ -27,9 +31,9 @@ SPACE = "growth.learning_rate=tag(log, interval(1e-4, 1e-2))"
 def study(commands, blobs, tmp_path):
     """study(*overrides): a sweep in tmp_path / "sweep"."""
 
-    def run(*overrides: str, folder: str = "sweep"):
+    def run(*overrides: str, folder: str = "sweep", accident=None):
         options = ["sweep=optuna", *TINY, *MEASURED, f"data.path={blobs}", f"hydra.sweep.dir={tmp_path / folder}"]
-        return commands.run("train", [*options, *overrides])
+        return commands.run("train", [*options, *overrides], accident)
 
     return run
 
@@ -60,9 +64,9 @@ def test_processes_share_a_study_in_a_storage(study, tmp_path):
     assert second.code == 0, second.err
     assert "study faces: 1 trials are there, 2 wanted" in second.err
     known = optuna.load_study("faces", storage)
-    runs = [tmp_path / "a" / "0", tmp_path / "b" / "0"]
+    runs = [tmp_path / "a" / "0", tmp_path / "b" / "1"]  # named by the number of the trial
     assert [trial.value for trial in known.trials] == pytest.approx([best_of(run) for run in runs], rel=1e-6)
-    assert not (tmp_path / "b" / "1").exists()
+    assert not (tmp_path / "b" / "2").exists()
     for trial, run in zip(known.trials, runs, strict=True):  # every value was reported when it was measured
         assert list(trial.intermediate_values) == [32, 64]
         assert min(trial.intermediate_values.values()) == pytest.approx(best_of(run), rel=1e-6)
@@ -137,3 +141,59 @@ def test_studies_that_make_no_sense_are_refused_in_a_line(study, overrides, mess
     result = study(*overrides)
     assert message in result.error
     assert result.code == 2
+
+
+def test_trial_of_a_killed_process_goes_on_where_it_was(study, tmp_path):
+    """The second of three; the study is then what an undisturbed one is, in another directory."""
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    shared = (SPACE, "hydra.sweeper.n_trials=3", f"hydra.sweeper.storage={storage}")
+    shared += ("hydra.sweeper.sampler.seed=1", "callbacks.snapshot.every_images=16")
+    undisturbed = study(*shared, "hydra.sweeper.study_name=undisturbed", folder="undisturbed")
+    assert undisturbed.code == 0, undisturbed.err
+    accident = partial(kill_at, "callbacks.snapshot:write_synced", 6)  # each trial writes four
+    killed = study(*shared, "hydra.sweeper.study_name=faces", folder="a", accident=accident)
+    assert killed.code == -9
+    assert state_of(tmp_path / "a" / "1")["images_seen"] == 16
+    again = study(*shared, "hydra.sweeper.study_name=faces", folder="b")
+    assert again.code == 0, again.err
+    assert "a killed process left these trials, which go on: 1" in again.err
+    assert f"going on in {tmp_path / 'a' / '1'} from 16 of 64 images" in again.err
+    known, expected = (optuna.load_study(name, storage).trials for name in ("faces", "undisturbed"))
+    assert [trial.state for trial in known] == [optuna.trial.TrialState.COMPLETE] * 3
+    assert [trial.value for trial in known[:2]] == [trial.value for trial in expected[:2]]
+    assert [trial.params for trial in known[:2]] == [trial.params for trial in expected[:2]]
+    assert (tmp_path / "b" / "2").exists()
+    assert differences(state_of(tmp_path / "a" / "1"), state_of(tmp_path / "undisturbed" / "1")) == []
+
+
+def test_trial_is_taken_up_once_and_only_from_a_dead_process(tmp_path):
+    study = optuna.create_study(study_name="faces", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    running, ended = multiprocessing.Event(), multiprocessing.Event()
+    process = multiprocessing.Process(target=_own_a_trial, args=(tmp_path, running, ended))
+    process.start()
+    assert running.wait(60)
+    one, other = Owner(tmp_path / "one"), Owner(tmp_path / "other")
+    with one.present():
+        assert one.take_up(study) == []
+        process.kill()
+        process.join()
+        assert [trial.number for trial in one.take_up(study)] == [0]
+        two = multiprocessing.get_context("fork").Process(target=_expect_nothing, args=(tmp_path, other))
+        two.start()
+        two.join()
+        assert two.exitcode == 0
+
+
+def _own_a_trial(folder: Path, running, ended) -> None:
+    study = optuna.load_study("faces", f"sqlite:///{folder / 'study.db'}")
+    owner = Owner(folder / "dead")
+    with owner.present():
+        owner.sign(study.ask())
+        running.set()
+        ended.wait()
+
+
+def _expect_nothing(folder: Path, owner: Owner) -> None:
+    study = optuna.load_study("faces", f"sqlite:///{folder / 'study.db'}")
+    with owner.present():
+        assert owner.take_up(study) == []
