@@ -79,13 +79,13 @@ class ProcessWatch(pl.Callback):
         if self.watch is None:
             return
         self._ending.set()
+        # What a broken process group leaves behind must not keep this process from ending.
+        _exit_later(6 * _GRACE)
         if is_lost_contact(exception):
             if verdict := self.watch.explain():
                 exception.add_note(verdict)
         else:
             self.watch.fail(first_line(exception) if isinstance(exception, Exception) else type(exception).__name__)
-        # What a broken process group leaves behind must not keep this process from ending.
-        _exit_later(6 * _GRACE)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.watch is not None:
@@ -120,13 +120,17 @@ class ProcessWatch(pl.Callback):
         os._exit(1)
 
     def _requeue(self) -> None:
-        """Once: by the first process that is left."""
+        """By the first process; if that is lost, by the first that is left of each machine: which ones, nobody knows."""
         assert self.watch is not None
         verdict = self.watch.verdict or ""
-        first_left = 1 if self.watch.names[0] in verdict else 0
         if " ended: " in verdict:  # by a mistake of its own, which it would make again
             return
-        if self.requeue and self.watch.rank == first_left and slurm.job_id() is not None:
+        rank, names = self.watch.rank, self.watch.names
+        asks = rank == 0
+        if verdict.startswith(f"{names[0]} "):
+            machines = [name.partition(" on ")[2] for name in names]
+            asks = rank == machines.index(machines[rank], 1)
+        if self.requeue and asks and slurm.job_id() is not None:
             if self._got_further():
                 slurm.requeue()
             else:

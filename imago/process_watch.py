@@ -8,7 +8,10 @@ number of exchanges that it has begun. The first process reads them all:
 - signs, but not as many exchanges as the others have begun: it is stuck, and the others wait for it.
 
 What it finds is told to all of them, and they end. That the first process is lost itself the others see by its silence.
-The signs travel through a key-value store of PyTorch (``TCPStore``) that the first process serves.
+The signs travel through a key-value store of PyTorch (``TCPStore``) that the first process serves. A call of it may block
+for ever if the machine that serves it falls silent, whatever its time-out; so a second thread watches over the first.
+
+Time in which a process does not run itself, suspended with its job, say, is not held against the others.
 """
 
 from __future__ import annotations
@@ -36,6 +39,22 @@ class _Sign:
     seen_at: float  # when it changed
     exchanges: int = 0
     moved_at: float = 0.0  # when the number of exchanges changed
+
+
+class _WakefulClock:
+    """Seconds in which this process has been awake: of a longer time between two looks only two intervals count."""
+
+    def __init__(self, interval: float) -> None:
+        self._longest = 2 * interval
+        self._looked_at = time.monotonic()
+        self._now = 0.0
+
+    def now(self) -> float:
+        """To be called every interval."""
+        at = time.monotonic()
+        self._now += min(at - self._looked_at, self._longest)
+        self._looked_at = at
+        return self._now
 
 
 class ProcessWatch:
@@ -73,12 +92,17 @@ class ProcessWatch:
         self._beats = 0
         self._closing = threading.Event()
         self._decided = threading.Event()
+        self._deciding = threading.Lock()
+        self._answers = 0  # of the store
         self._thread = threading.Thread(target=self._run, name="process watch", daemon=True)
+        self._guard = threading.Thread(target=self._watch_store, name="process watch of the store", daemon=True)
 
     def start(self) -> None:
         """Gives the first sign and starts watching. All processes must have come here before any goes on."""
         self._beat()
         self._thread.start()
+        if self.rank > 0:
+            self._guard.start()
 
     def fail(self, reason: str) -> None:
         """Tells the others that this process ends with an error; the first one to fail is the one they are told of.
@@ -96,24 +120,28 @@ class ProcessWatch:
         """
         self._closing.set()
         self._thread.join(self.lost_after + self._interval)
+        if self.rank > 0:
+            self._guard.join()
 
     def explain(self) -> str | None:
         """What has happened to the others, waiting as long as it takes to find out; None: nothing that is known."""
-        self._decided.wait(self.lost_after + 3 * self._interval)
+        self._decided.wait(self.lost_after + 4 * self._interval)
         return self.verdict
 
     def _run(self) -> None:
         signs: dict[int, _Sign] = {}
+        clock = _WakefulClock(self._interval)
         while not self._closing.wait(self._interval):
             try:
                 self._beat()
                 if self.store.check([_VERDICT]):
                     self._decide(self.store.get(_VERDICT).decode())
                     return
-                if self.rank == 0 and (found := self._missing(signs)) is not None:
+                if self.rank == 0 and (found := self._missing(signs, clock.now())) is not None:
                     self._tell(found)
                     self._decide(self.store.get(_VERDICT).decode())
                     return
+                self._answers += 1
             except RuntimeError as error:  # DistNetworkError, DistStoreError: the store does not answer
                 if self._closing.is_set():
                     return
@@ -121,13 +149,23 @@ class ProcessWatch:
                 self._decide(f"{self.names[0]} was lost: it does not answer any more")
                 return
 
+    def _watch_store(self) -> None:
+        """Not on the first process, which serves the store."""
+        clock = _WakefulClock(self._interval)
+        answers, answered_at = self._answers, clock.now()
+        while not self._closing.wait(self._interval) and not self._decided.is_set():
+            now = clock.now()
+            if self._answers != answers:
+                answers, answered_at = self._answers, now
+            elif now - answered_at > self.lost_after + self._interval:
+                self._decide(f"{self.names[0]} was lost: it has not answered for {self.lost_after:g} s")
+
     def _beat(self) -> None:
         self._beats += 1
         self.store.set(f"sign/{self.rank}", f"{self._beats} {self.exchanges()}")
 
-    def _missing(self, signs: dict[int, _Sign]) -> str | None:
+    def _missing(self, signs: dict[int, _Sign], now: float) -> str | None:
         """The first process alone: what is wrong with one of the others, or itself."""
-        now = time.monotonic()
         texts = self.store.multi_get([f"sign/{rank}" for rank in range(len(self.names))])
         for rank, text in enumerate(one.decode() for one in texts):
             exchanges = int(text.split()[1])
@@ -162,11 +200,14 @@ class ProcessWatch:
             return
 
     def _decide(self, verdict: str) -> None:
-        if not self._closing.is_set():
-            self.verdict = verdict
+        """Once, from either thread."""
+        with self._deciding:
+            mine = not self._decided.is_set()
+            if mine and not self._closing.is_set():
+                self.verdict = verdict
             self._decided.set()
+        if mine and self.verdict is not None:
             self.on_verdict(verdict)
-        self._decided.set()
 
 
 def open_store(host: str, rank: int, exchange_port: Callable[[int], int], timeout: float) -> TCPStore:

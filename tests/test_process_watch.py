@@ -1,11 +1,15 @@
 """Several watches in one process, over a real store; a process that is lost is one that gives no signs any more."""
 
+import multiprocessing
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from imago import process_watch
 from imago.process_watch import ProcessWatch, open_store
 
 LOST, STALLED = 1.0, 1.5
@@ -126,3 +130,48 @@ def test_end_of_the_work_is_no_loss(three):
         watch.close()
     time.sleep(LOST + 1)
     assert three.verdicts == []
+
+
+def _serve(connection) -> None:
+    """The first of two processes, which serves the store."""
+
+    def exchange(port: int) -> int:
+        connection.send(port)
+        return port
+
+    watch = ProcessWatch(0, open_store("127.0.0.1", 0, exchange, LOST), ["one", "two"], LOST, STALLED, print)
+    watch.start()
+    time.sleep(60)
+
+
+def test_first_process_that_falls_silent_is_missed():
+    """Its machine has lost power, say: connections stay open, and calls of the store block whatever their time-out."""
+    here, there = multiprocessing.get_context("fork").Pipe()
+    first = multiprocessing.get_context("fork").Process(target=_serve, args=(there,))
+    first.start()
+    port = here.recv()
+    verdicts: list[str] = []
+    store = open_store("127.0.0.1", 1, lambda _: port, LOST)
+    watch = ProcessWatch(1, store, ["one", "two"], LOST, STALLED, verdicts.append)
+    try:
+        watch.start()
+        time.sleep(2 * LOST)
+        assert verdicts == []
+        assert first.pid is not None
+        os.kill(first.pid, signal.SIGSTOP)
+        patience = time.monotonic() + 10 * LOST
+        while not verdicts and time.monotonic() < patience:
+            time.sleep(0.05)
+        assert verdicts == [f"one was lost: it has not answered for {LOST:g} s"]
+        assert watch.explain() == verdicts[0]
+    finally:
+        watch._closing.set()
+        first.kill()
+        first.join()
+
+
+def test_time_in_which_a_process_is_suspended_does_not_count(monkeypatch):
+    times = iter([100.0, 101.0, 102.5, 3000.0, 3001.0])
+    monkeypatch.setattr(process_watch.time, "monotonic", lambda: next(times))
+    clock = process_watch._WakefulClock(interval=1.0)
+    assert [clock.now() for _ in range(4)] == [1.0, 2.5, 4.5, 5.5]

@@ -130,6 +130,39 @@ def test_process_that_hangs_is_named_and_the_other_one_ends(start, tmp_path):
 
 @pytest.mark.ddp
 @pytest.mark.slow
+def test_first_process_that_falls_silent_is_missed_by_the_other_one(start):
+    run = start(*TWO)
+    run.wait_for_checkpoint()
+    (other,) = run.children()
+    os.kill(run.process.pid, signal.SIGSTOP)
+    patience = time.monotonic() + 40
+    while Path(f"/proc/{other}/stat").read_text().rpartition(")")[2].split()[0] != "Z":  # its parent cannot bury it
+        assert time.monotonic() < patience
+        time.sleep(0.2)
+    run.process.kill()
+    assert "process 0 on " in (err := run.end()[1])
+    assert "was lost: it has not answered for 3 s" in err
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+def test_suspended_run_goes_on_when_it_is_woken(start, tmp_path):
+    """What ``scontrol suspend`` and ``scontrol resume`` do."""
+    run = start(*TWO)
+    run.wait_for_checkpoint()
+    os.killpg(run.process.pid, signal.SIGSTOP)
+    time.sleep(9)  # three times lost_after_seconds
+    seen = len((tmp_path / "run" / "metrics.csv").read_text())
+    os.killpg(run.process.pid, signal.SIGCONT)
+    run.wait_until(lambda: len((tmp_path / "run" / "metrics.csv").read_text()) > 3 * seen)
+    os.killpg(run.process.pid, signal.SIGTERM)
+    code, err = run.end()
+    assert code == 128 + signal.SIGTERM, err
+    assert "was lost" not in err
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
 def test_first_process_is_missed_by_the_other_one(start, tmp_path):
     run = start(*TWO)
     run.wait_for_checkpoint()
