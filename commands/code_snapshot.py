@@ -14,6 +14,7 @@ HOME = Path(__file__).resolve().parents[1]
 _FOLDERS = ("imago", "lightning_modules", "datamodules", "callbacks", "commands", "conf", "hydra_plugins")
 _RECORD = "revision.json"  # of a copy of the code
 _LARGEST_DIFF = 4_000_000  # bytes
+_PATIENCE = 60.0  # seconds that git has for an answer
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def current_revision(home: Path = HOME) -> Revision:
         new = _git(home, "ls-files", "--others", "--exclude-standard", "--", *_FOLDERS, "*.py").splitlines()
         if new:
             diff += "".join(_as_new_file(home, name) for name in new)
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):  # no git, no repository, or one that does not answer
         return Revision(None)
     if len(diff) > _LARGEST_DIFF:
         diff = diff[:_LARGEST_DIFF] + "\n… cut off\n"
@@ -87,9 +88,18 @@ def copy_code(folder: Path, home: Path = HOME) -> Path:
     Returns:
         ``folder``.
     """
-    if (folder / _RECORD).exists():
-        return folder
     revision = current_revision(home)
+    if (folder / _RECORD).exists():
+        copied = current_revision(folder)
+        if copied != revision:
+            logger.warning(
+                "jobs run the code that was copied to %s before (%s), not what is here now (%s); remove that folder to "
+                "have it copied again",
+                folder,
+                copied.name,
+                revision.name,
+            )
+        return folder
     shutil.rmtree(folder, ignore_errors=True)
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
     for name in _FOLDERS:
@@ -103,7 +113,7 @@ def copy_code(folder: Path, home: Path = HOME) -> Path:
 def _git(home: Path, *arguments: str) -> str:
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     done = subprocess.run(
-        ["git", "-C", str(home), *arguments], capture_output=True, check=True, env=environment, timeout=60
+        ["git", "-C", str(home), *arguments], capture_output=True, check=True, env=environment, timeout=_PATIENCE
     )
     return done.stdout.decode(errors="replace")
 

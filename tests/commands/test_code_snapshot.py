@@ -1,11 +1,13 @@
 """The code of a run: its revision, what was changed, a copy."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from commands import code_snapshot
 from commands.code_snapshot import copy_code, current_revision, record_revision
 
 
@@ -59,6 +61,14 @@ def test_code_without_git_is_unknown(tmp_path):
     assert current_revision(tmp_path).name == "unknown"
 
 
+def test_git_that_does_not_answer_costs_the_revision_only(home, tmp_path, monkeypatch):
+    (tmp_path / "git").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(code_snapshot, "_PATIENCE", 0.2)
+    assert current_revision(home).name == "unknown"
+
+
 def test_environment_inside_of_another_repository_is_not_taken_for_it(home):
     assert current_revision(home / "imago").name == "unknown"
 
@@ -76,11 +86,13 @@ def test_every_start_is_a_line_and_changes_are_kept_once(home, tmp_path):
     assert "+changed" in changes.read_text()
 
 
-def test_copy_is_the_code_with_its_revision_and_stays_as_it_is(home, tmp_path):
+def test_copy_is_the_code_with_its_revision_and_stays_as_it_is(home, tmp_path, caplog):
     before = current_revision(home)
     copy = copy_code(tmp_path / "code", home)
     (home / "train.py").write_text("edited later\n")
+    assert caplog.text == ""
     assert copy_code(tmp_path / "code", home) == copy
+    assert f"jobs run the code that was copied to {copy} before ({before.name}), not what is here now" in caplog.text
     assert (copy / "train.py").read_text() == "train\n"
     assert (copy / "imago" / "a.py").exists()
     assert not (copy / "imago" / "__pycache__").exists()
