@@ -65,16 +65,16 @@ class SlurmLauncher(PluginLauncher):
         sweep_dir.mkdir(parents=True, exist_ok=True)
         submitted = copy.copy(self)  # what is pickled and runs in the job
         submitted.params = dict(self.params, setup=self._setup(sweep_dir))
-        jobs = _executor(submitted.params).map_array(
-            submitted,
-            *zip(
-                *(
-                    (list(overrides), "hydra.sweep.dir", number, f"job_id_for_{number}", Singleton.get_state())
-                    for number, overrides in enumerate(job_overrides, initial_job_idx)
-                ),
-                strict=True,
-            ),
-        )
+        arguments = [
+            (list(overrides), "hydra.sweep.dir", number, f"job_id_for_{number}", Singleton.get_state())
+            for number, overrides in enumerate(job_overrides, initial_job_idx)
+        ]
+        executor = _executor(submitted.params)
+        try:
+            jobs = executor.map_array(submitted, *zip(*arguments, strict=True))
+        except RuntimeError as error:  # submitit's FailedJobError: sbatch refused, a partition that is not there, say
+            told = [line for line in str(error).splitlines() if line.strip()]
+            raise SweepError(f"nothing was submitted: {told[-1] if told else 'sbatch failed'}") from error
         for number, (job, overrides) in enumerate(zip(jobs, job_overrides, strict=True), initial_job_idx):
             logger.info("job %d is %s: %s", number, job.job_id, " ".join(filter_overrides(overrides)))
         logger.info("run directories, logs and code in %s", sweep_dir)

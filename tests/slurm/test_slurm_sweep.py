@@ -80,6 +80,10 @@ def test_submitting_without_waiting_leaves_the_job_in_the_queue(cluster, blobs, 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (
+            ("hydra.launcher.partition=short",),
+            "nothing was submitted: sbatch: error: Batch job submission failed: Invalid",
+        ),
         (("hydra.launcher.nodes=1",), "job 0: Slurm is asked for nodes=1 and tasks_per_node=1, the trainer has"),
         (("trainer.devices=auto",), "Value 'auto' of type 'str' could not be converted to Integer"),
         (("data.pathh=x",), "unknown key 'data.pathh'; did you mean path?"),
