@@ -120,7 +120,7 @@ class ProcessWatch(pl.Callback):
         os._exit(1)
 
     def _requeue(self) -> None:
-        """By the first process; if that is lost, by the first that is left of each machine: which ones, nobody knows."""
+        """By the first process; if that is lost, by the first that may be left of each machine."""
         assert self.watch is not None
         verdict = self.watch.verdict or ""
         if " ended: " in verdict:  # by a mistake of its own, which it would make again

@@ -8,8 +8,9 @@ number of exchanges that it has begun. The first process reads them all:
 - signs, but not as many exchanges as the others have begun: it is stuck, and the others wait for it.
 
 What it finds is told to all of them, and they end. That the first process is lost itself the others see by its silence.
-The signs travel through a key-value store of PyTorch (``TCPStore``) that the first process serves. A call of it may block
-for ever if the machine that serves it falls silent, whatever its time-out; so a second thread watches over the first.
+The signs travel through a key-value store of PyTorch (``TCPStore``) that the first process serves. A call of it may
+block for ever if the machine that serves it falls silent, whatever its time-out; so a second thread watches over the
+first.
 
 Time in which a process does not run itself, suspended with its job, say, is not held against the others.
 """

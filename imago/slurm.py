@@ -27,6 +27,8 @@ def requeue() -> bool:
     try:
         done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=60)
         problem = done.stderr.strip() if done.returncode else ""
+        if "pending" in problem:  # another process of the job was faster
+            return True
     except (OSError, subprocess.TimeoutExpired) as error:
         problem = str(error)
     if problem:

@@ -12,9 +12,9 @@ from imago import slurm
 def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """scontrol(exit code): a program that writes down how it was called."""
 
-    def install(code: int) -> Path:
+    def install(code: int, says: str = "no such job") -> Path:
         path = tmp_path / "scontrol"
-        path.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/called\necho "no such job" >&2\nexit {code}\n')
+        path.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/called\necho "{says}" >&2\nexit {code}\n')
         path.chmod(0o755)
         monkeypatch.setenv("PATH", str(tmp_path))
         return tmp_path / "called"
@@ -45,6 +45,14 @@ def test_refusal_is_told(scontrol, monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
         assert not slurm.requeue()
     assert "job 17 could not be requeued (no such job)" in caplog.text
+
+
+def test_job_that_another_process_has_requeued_is_requeued(scontrol, monkeypatch, caplog):
+    scontrol(1, "Job is pending execution for job 17")  # as Slurm 22.05 says it
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    with caplog.at_level(logging.WARNING):
+        assert slurm.requeue()
+    assert caplog.text == ""
 
 
 def test_nothing_is_asked_outside_of_a_job(scontrol):
