@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 
 from callbacks.cadence import check_interval, due
-from callbacks.measured_rows import BestCheckpoint, log_rows
+from callbacks.measured_rows import BestCheckpoint, log_rows, make_up, put_off
 from imago.data.packed import PackedDataset
 from imago.errors import UserError
 from imago.evaluation.building import MeasureBuilder, MeasureOptions, metric_names, row_names
@@ -113,7 +113,15 @@ class GanMetrics(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         module: AdversarialModule = pl_module  # type: ignore[assignment]
-        if not due(module, self.every_images) or module.skipped_in_a_row > 0:
+        if due(module, self.every_images) and not put_off(trainer, module):
+            self._measure_now(trainer, module)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        module: AdversarialModule = pl_module  # type: ignore[assignment]
+        make_up(module, lambda: self._measure_now(trainer, module))
+
+    def _measure_now(self, trainer: pl.Trainer, module: AdversarialModule) -> None:
+        if module.skipped_in_a_row > 0:
             return
         if not all(bool(torch.isfinite(weight).all()) for weight in module.generator_ema.parameters()):
             logger.warning("%d images seen: not measured, the averaged generator is not finite", module.images_seen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,23 @@ def log_rows(trainer: pl.Trainer, module: AdversarialModule, rows: list[Row], se
     else:
         for other in trainer.loggers:
             other.log_metrics(numbers, step=module.images_seen)
+
+
+def put_off(trainer: pl.Trainer, module: AdversarialModule) -> bool:
+    """Whether measuring has to wait until the run goes on: it may take longer than a cluster waits for a checkpoint."""
+    totals = [snapshot.total_images for snapshot in trainer.checkpoint_callbacks]  # type: ignore[attr-defined]
+    module.measurement_due = module.stopping.agreed and module.images_seen < min(totals, default=0)
+    return module.measurement_due
+
+
+def make_up(module: AdversarialModule, measure: Callable[[], None]) -> None:
+    """Before the next step: measures what was put off, at the stage of growth that it was put off at."""
+    if not module.measurement_due:
+        return
+    module.measurement_due = False
+    following, module.stage = module.stage, module.schedule.at(module.step_started_at)
+    measure()
+    module.stage = following
 
 
 class BestCheckpoint:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from callbacks.cadence import check_interval, due
 from callbacks.loggers import log_picture
-from callbacks.measured_rows import BestCheckpoint, log_rows
+from callbacks.measured_rows import BestCheckpoint, log_rows, make_up, put_off
 from imago.errors import MissingDependencyError, UserError
 from imago.images import image_grid, save_image, to_uint8
 from imago.metrics.features.face import FaceFeatures
@@ -84,7 +84,15 @@ class UpresMetrics(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         module: Upres = pl_module  # type: ignore[assignment]
-        if not trainer.is_global_zero or not due(module, self.every_images) or module.skipped_in_a_row > 0:
+        if due(module, self.every_images) and not put_off(trainer, module):
+            self._measure_now(trainer, module)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        module: Upres = pl_module  # type: ignore[assignment]
+        make_up(module, lambda: self._measure_now(trainer, module))
+
+    def _measure_now(self, trainer: pl.Trainer, module: Upres) -> None:
+        if not trainer.is_global_zero or module.skipped_in_a_row > 0:
             return
         if not all(bool(torch.isfinite(weight).all()) for weight in module.generator_ema.parameters()):
             logger.warning("%d images seen: not measured, the averaged network is not finite", module.images_seen)

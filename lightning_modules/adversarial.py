@@ -105,6 +105,7 @@ class AdversarialModule(Sampling):
         self.skipped_in_a_row = 0  # steps
         self.terms: dict[str, Tensor] = {}  # of the newest step, means over all processes
         self.stopping = Stopping()
+        self.measurement_due = False  # was put off, because the run had to end soon
 
     # --- set-up -------------------------------------------------------------------------------------------------------
 
@@ -298,6 +299,7 @@ class AdversarialModule(Sampling):
             "step_started_at": self.step_started_at,
             "skipped_updates": self.skipped_updates,
             "skipped_in_a_row": self.skipped_in_a_row,
+            "measurement_due": self.measurement_due,
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "generator_ema": self.generator_ema.state_dict(),
@@ -315,6 +317,7 @@ class AdversarialModule(Sampling):
         self.step_started_at = state.get("step_started_at", self.images_seen)
         self.skipped_updates = state["skipped_updates"]
         self.skipped_in_a_row = state["skipped_in_a_row"]
+        self.measurement_due = state.get("measurement_due", False)
         self.stage = self.schedule.at(self.step_started_at)  # as it was when the state was saved
 
 

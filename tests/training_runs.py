@@ -235,6 +235,30 @@ def kill_at(target: str, call: int, when: str = "before") -> None:
     patch(target, replacement)
 
 
+def signal_at(target: str, call: int, number: signal.Signals) -> None:
+    """Sends the process a signal before the n-th call (from 1) of a function.
+
+    Args:
+        target: ``"module:Class.name"``.
+        call: Which call.
+        number: The signal.
+    """
+
+    def replacement(original: Callable[..., Any]) -> Callable[..., Any]:
+        calls = 0
+
+        def signalled(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == call:
+                os.kill(os.getpid(), number)
+            return original(*args, **kwargs)
+
+        return signalled
+
+    patch(target, replacement)
+
+
 def fail_at(target: str, error: OSError, first: int, last: int | None = None) -> None:
     """Makes the calls ``first`` to ``last`` (None: all later ones) of a function raise ``error``."""
 

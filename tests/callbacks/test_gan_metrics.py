@@ -1,6 +1,8 @@
 """Metrics while training: they are logged, they keep the best checkpoint, and they leave the run alone."""
 
 import json
+import signal
+from functools import partial
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from imago.errors import UserError
 from imago.evaluation.building import MeasureOptions, metric_names, row_names
 from imago.evaluation.measure import Row
 from imago.networks.serialization import load_checkpoint, load_generator
+from training_runs import differences, signal_at
 
 METRICS = (
     "callbacks=metrics",
@@ -35,7 +38,7 @@ def measured_run(train, tmp_path_factory):
 
 
 def evaluations(run_dir):
-    return [row for row in read_rows(run_dir / "metrics.csv") if row["swd/avg"]]
+    return [row for row in read_rows(run_dir / "metrics.csv") if row.get("swd/avg")]
 
 
 def test_the_weights_are_those_of_a_run_without_metrics(measured_run, finished_run):
@@ -54,6 +57,23 @@ def test_numbers_are_logged_at_their_images(measured_run):
         assert row["discriminator_loss"] == ""  # a row of its own
     assert "96 images seen: swd/avg" in measured_run[1].err
     assert list(measured_run[0].glob("tensorboard/events*"))
+
+
+@pytest.mark.parametrize("step", [12, 24])  # while 8² fades in; the last before 16² does
+def test_a_run_that_has_to_stop_measures_when_it_goes_on(measured_run, train, tmp_path, step):
+    """What is measured then is what would have been measured."""
+    accident = partial(signal_at, "lightning_modules.adversarial:AdversarialModule.training_step", step, signal.SIGTERM)
+    stopped = train(tmp_path / "run", *METRICS, accident=accident)
+    assert stopped.code == 128 + signal.SIGTERM, stopped.err
+    assert f"{8 * step} images seen: swd/avg" not in stopped.err
+    assert len(evaluations(tmp_path / "run")) == step // 12 - 1
+    assert train(tmp_path / "run", *METRICS).code == 0
+    for one, other in zip(evaluations(tmp_path / "run"), evaluations(measured_run[0]), strict=True):
+        assert one == other
+    assert (tmp_path / "run" / "best.json").read_text() == (measured_run[0] / "best.json").read_text()
+    for name in ("best", "last"):
+        one, other = (load_checkpoint(run / f"checkpoints/{name}.ckpt") for run in (tmp_path / "run", measured_run[0]))
+        assert differences(one, other) == [], name
 
 
 def test_the_best_is_kept(measured_run):
