@@ -62,7 +62,7 @@ class Snapshot(Checkpoint):
         self.extra_state: dict[str, Any] = {}  # kept in every checkpoint: the configuration, the data's checksum
         self.total_images = 0
         self.failure: OSError | None = None  # of the newest attempt to write
-        self._written = -1
+        self.written = -1  # images_seen of the newest checkpoint of this start
         self._saved_at = 0.0
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -75,7 +75,7 @@ class Snapshot(Checkpoint):
                     f"{trainer.default_root_dir}: the checkpoint does not fit this model ({first_line(error)}); choose "
                     "another run_dir"
                 ) from error
-            self._written = module.images_seen
+            self.written = module.images_seen
             self.resume_from = None
         self._saved_at = time.monotonic()
         if module.images_seen >= self.total_images:
@@ -97,7 +97,7 @@ class Snapshot(Checkpoint):
     def save(self, trainer: pl.Trainer, module: AdversarialModule, generator: bool = True) -> None:
         """Writes a checkpoint and, if asked, the generator; on the main process only, without any collective."""
         self._saved_at = time.monotonic()
-        if not trainer.is_global_zero or (self._written == module.images_seen and not generator):
+        if not trainer.is_global_zero or (self.written == module.images_seen and not generator):
             return
         run_dir = Path(trainer.default_root_dir)
         stage = module.stage
@@ -111,7 +111,7 @@ class Snapshot(Checkpoint):
             # A run that is diverging must not replace the checkpoints from before.
             if module.skipped_in_a_row == 0 or module.images_seen >= self.total_images:
                 write_checkpoint(run_dir, self.state(module, description))
-                self._written = module.images_seen
+                self.written = module.images_seen
             self.failure = None
         except OSError as error:
             self.failure = error

@@ -2,8 +2,13 @@
 
 import contextlib
 import logging
+import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TypeVar
 
 import pytorch_lightning as pl
@@ -11,8 +16,12 @@ import pytorch_lightning as pl
 from callbacks.preemption import Preemption, start_again
 from callbacks.process_watch import ProcessWatch
 from callbacks.pruning import Pruning
+from callbacks.snapshot import Snapshot
 from callbacks.wandb_logger import sync_advice
+from commands.processes import place
+from imago import slurm
 from imago.distributed import Stopping, gathered, leave, of_first_process
+from imago.stop_signals import STOP_SIGNALS
 
 logger = logging.getLogger("imago")
 
@@ -32,12 +41,11 @@ def end_early(trainer: pl.Trainer, stopping: Stopping, images_seen: int, total_i
     received = next((one.received for one in _callbacks(trainer, Preemption) if one.received), None)
     name = received.name if received else "a signal to another process"
     if trainer.is_global_zero:
-        logger.warning(
-            "stopped by %s at %d of %d images, with a checkpoint; the same command goes on from there",
-            name,
-            images_seen,
-            total_images,
-        )
+        saved = next((one.written for one in _callbacks(trainer, Snapshot)), images_seen)
+        checkpoint = "with a checkpoint; the same command goes on from there"
+        if saved != images_seen:  # a run that diverges keeps the one from before
+            checkpoint = "while updates were not finite; the same command goes on from the newest checkpoint"
+        logger.warning("stopped by %s at %d of %d images, %s", name, images_seen, total_images, checkpoint)
     finish_wandb(exit_code=1, preempted=True)
     again = stopping.requeue and trainer.is_global_zero and start_again()
     # The others stay until the first process has asked for it: Slurm may end a step whose first task has ended.
@@ -45,6 +53,46 @@ def end_early(trainer: pl.Trainer, stopping: Stopping, images_seen: int, total_i
         again = gathered(again)[0]
         leave()
     sys.exit(0 if again else 128 + (received or 15))
+
+
+class _StoppedError(BaseException):
+    """A signal came while the run was not training. Not an Exception: nobody is to take it for one and go on."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        self.number = number
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Lets signals of a cluster end a run before and after training, too: while data are packed or graphs compiled.
+
+    While it trains, :class:`callbacks.preemption.Preemption` listens instead. A job of submitit's is requeued by that.
+
+    Raises:
+        SystemExit: With 0 if the job goes on by itself, else 128 and the number of the signal.
+    """
+    if "SUBMITIT_EXECUTOR" in os.environ or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    process = os.getpid()
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == process:  # else one that was forked later, which ends with this one
+            raise _StoppedError(signal.Signals(number))
+
+    before = {number: signal.signal(number, receive) for number in STOP_SIGNALS}
+    try:
+        yield
+    except _StoppedError as stopped:
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        if place().first:
+            logger.warning("stopped by %s, not while training; the same command goes on", stopped.number.name)
+        again = STOP_SIGNALS[stopped.number] and place().first and slurm.requeue()
+        sys.exit(0 if again else 128 + stopped.number)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def explain_failure(error: BaseException, trainer: pl.Trainer) -> None:
@@ -69,7 +117,7 @@ def finish_wandb(exit_code: int, preempted: bool = False) -> None:
         preempted: It will go on under the same id.
     """
     if "wandb" in sys.modules and (run := sys.modules["wandb"].run) is not None:
-        if preempted:
+        if preempted and run.sweep_id is None:  # W&B's agent stops hopeless runs by a signal
             run.mark_preempting()
         offline, folder = run.offline, Path(run.dir).parents[2]
         sys.modules["wandb"].finish(exit_code=exit_code)

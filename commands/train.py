@@ -18,7 +18,7 @@ from commands.loggers import build_loggers
 from commands.objective import check_objective, objective_value
 from commands.processes import place
 from commands.run_directory import RunDirectory
-from commands.stopping import end_early, explain_failure, finish_wandb
+from commands.stopping import end_early, explain_failure, finish_wandb, stoppable
 from commands.trainer import build_trainer, check_trainer, is_sweep, process_count
 from conf.model_schemas import AttributeClassifierModel, PortraitDemoModel
 from conf.schemas import TrainConfig
@@ -51,16 +51,21 @@ def train(cfg: TrainConfig) -> float | None:
     config: dict[str, Any] = {str(key): value for key, value in config_.items()}
     for group in ("experiment", "launcher", "sweep"):
         config.pop(group, None)  # what it set is in the other keys
-    if OmegaConf.get_type(cfg.model) is AttributeClassifierModel:
-        from commands.classify import classify
-
-        classify(cfg, config, _run_dir(cfg), process_count(cfg.trainer))
-        return None
     if OmegaConf.get_type(cfg.model) is PortraitDemoModel:
         from commands.portrait_demo import portrait_demo
 
         portrait_demo(cfg, config["model"], _run_dir(cfg))
         return None
+    with stoppable():
+        if OmegaConf.get_type(cfg.model) is AttributeClassifierModel:
+            from commands.classify import classify
+
+            classify(cfg, config, _run_dir(cfg), process_count(cfg.trainer))
+            return None
+        return _train(cfg, config)
+
+
+def _train(cfg: TrainConfig, config: dict[str, Any]) -> float | None:
     data: PackedDataModule = instantiate(
         config["data"], resolution=cfg.resolution, base=list(cfg.base), seed=cfg.seed, _convert_="all"
     )

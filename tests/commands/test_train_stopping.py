@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from training_runs import REPOSITORY, TINY, differences, largest_difference, state_of
+from training_runs import REPOSITORY, TINY, differences, largest_difference, signal_at, state_of
 
 LONG = ("total_images=100000", "growth.final_images=100000", "callbacks.sample_grid=null")
 TWO = ("trainer.devices=2", "callbacks.process_watch.lost_after_seconds=3")
@@ -187,6 +188,29 @@ def test_torchrun_starts_what_lightning_starts(blobs, train, tmp_path):
     assert largest_difference(state_of(tmp_path / "two"), state_of(tmp_path / "one")) < 1e-10
     (line,) = (tmp_path / "two" / "starts.jsonl").read_text().splitlines()
     assert json.loads(line)["processes"] == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "asked"),
+    [(signal.SIGUSR1, 0, "requeue 7\n"), (signal.SIGTERM, 128 + signal.SIGTERM, None)],
+)
+@pytest.mark.parametrize(
+    "target",
+    [
+        "datamodules.packed:PackedDataModule.prepare_data",  # while data are packed
+        "callbacks.snapshot:Snapshot.on_fit_start",  # while Lightning sets up
+    ],
+)
+def test_signal_before_the_first_step_ends_a_run_and_requeues_its_job(train, tmp_path, number, code, asked, target):
+    (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
+    (tmp_path / "scontrol").chmod(0o755)
+    job = {**SLURM, "SLURM_NTASKS": "1", "SLURM_STEP_ID": "0", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    stopped = train(tmp_path / "run", accident=partial(signal_at, target, 1, number), **job)
+    assert stopped.code == code, stopped.err
+    assert f"stopped by {number.name}, not while training; the same command goes on" in stopped.err
+    assert "Traceback" not in stopped.err
+    assert ((tmp_path / "asked").read_text() if asked else not (tmp_path / "asked").exists()) == (asked or True)
+    assert train(tmp_path / "run").code == 0
 
 
 def test_processes_that_were_not_started_for_the_trainer_are_refused(train, tmp_path):

@@ -107,6 +107,16 @@ def test_preempted_run_says_so(train, tmp_path):
     assert state_of(tmp_path)["images_seen"] < 64
 
 
+def test_run_that_an_agent_stops_is_not_to_be_started_again(train, tmp_path):
+    """W&B would requeue a preempted run of a sweep, a hopeless one too."""
+    environment = {**NO_KEY, "WANDB_SWEEP_ID": "abc", "WANDB_RUN_ID": "def"}
+    result = train(tmp_path, *LOGGED, accident=functools.partial(stop_after, 3), **environment)
+    assert result.code == 143, result.err
+    (file,) = wandb_files(tmp_path)
+    assert not file.preempting
+    assert file.exit_code == 1
+
+
 def test_killed_run_has_no_exit(train, tmp_path):
     killed = functools.partial(kill_at, "callbacks.generator_ema:GeneratorEMA.on_train_batch_end", 5)
     assert train(tmp_path, *LOGGED, accident=killed, **NO_KEY).code == -9
