@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytorch_lightning as pl
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
 
 from callbacks.csv_table import read_rows
 from callbacks.gan_metrics import GanMetrics
@@ -14,9 +18,11 @@ from commands.run_records import higher_is_better
 from imago.errors import UserError
 from imago.evaluation.building import row_names
 
+_NEITHER = ("sharpness", "seams")
+
 
 def check_objective(
-    objective: str, callbacks: Mapping[str, pl.Callback], extent: tuple[int, int], total_images: int
+    objective: str, callbacks: Mapping[str, pl.Callback], extent: tuple[int, int], total_images: float
 ) -> None:
     """Refuses an objective that a run will not measure.
 
@@ -43,8 +49,48 @@ def check_objective(
         )
 
 
+def check_study_objective(cfg: DictConfig) -> None:
+    """The same for a study, from the configuration that its trials have in common; keys that are missing are no matter.
+
+    Args:
+        cfg: As composed, with Hydra's own part.
+
+    Raises:
+        UserError: As :func:`check_objective`.
+    """
+    total = cfg.total_images if cfg.total_images else math.inf
+    callbacks: dict[str, pl.Callback] = {}
+    for name in ("gan_metrics", "upres_metrics"):
+        options = OmegaConf.to_container(cfg.callbacks[name], resolve=True) if cfg.callbacks[name] else None
+        if options:
+            try:
+                callbacks[name] = instantiate(options, _convert_="all")
+            except InstantiationException as error:
+                if isinstance(error.__cause__, UserError):
+                    raise error.__cause__ from error
+                raise
+    check_objective(cfg.objective, callbacks, (cfg.resolution, cfg.resolution // cfg.base[0] * cfg.base[1]), total)
+
+
+def check_direction(objective: str, direction: str) -> None:
+    """Refuses a direction that leads to the worst run.
+
+    Args:
+        objective: ``"swd/avg"``.
+        direction: "minimize" or "maximize".
+
+    Raises:
+        UserError: The objective is better the other way, or neither way.
+    """
+    if objective in _NEITHER:
+        raise UserError(f"objective={objective} is best at 1, neither high nor low")
+    right = "maximize" if higher_is_better(objective) else "minimize"
+    if direction != right:
+        raise UserError(f"objective={objective} wants hydra.sweeper.direction={right}, not {direction}")
+
+
 def objective_value(run_dir: Path, objective: str) -> float | None:
-    """The best value that a run measured, which is that of its ``best_generator.safetensors``; None: none.
+    """The best value that a run measured; None: none.
 
     Args:
         run_dir: The run directory.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl, create_params_from_overrides
@@ -20,9 +21,12 @@ from optuna.trial import Trial, TrialState
 
 from callbacks.pruning import PRUNED, PRUNER, remember
 from commands.abandoned_trials import Owner, directory_of
-from imago.errors import UserError
+from commands.objective import check_direction, check_study_objective
+from imago.errors import UserError, first_line
 
 logger = logging.getLogger("imago")
+
+_HARMLESS = ("seed", "loss", "data.mirror")  # keys, beside others, that change nothing about what a run measures
 
 
 class Study(OptunaSweeperImpl):
@@ -63,6 +67,7 @@ class Study(OptunaSweeperImpl):
             raise UserError("hydra.sweeper.storage needs hydra.sweeper.study_name=…, by which the study is found again")
         if getattr(self.launcher, "options", {}).get("wait") is False:
             raise UserError("hydra.launcher.wait=false: a study waits for its trials; leave it out")
+        self._check_objective(space, fixed)
         study = self._open(space)
         logger.info("study %s: %d trials are there, %d wanted", study.study_name, len(study.trials), self.n_trials)
         owner = Owner(Path(str(self.config.hydra.sweep.dir)))
@@ -91,6 +96,18 @@ class Study(OptunaSweeperImpl):
             returns = self.launcher.launch(jobs, initial_job_idx=together[0].number)
             for trial, result in zip(together, returns, strict=True):
                 _tell(study, trial, result)
+
+    def _check_objective(self, space: dict[str, BaseDistribution], fixed: Sequence[str]) -> None:
+        """Refuses what every trial would refuse, before there is any."""
+        assert self.config is not None
+        assert self.hydra_context is not None
+        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(fixed))
+        if cfg.objective is None:
+            raise UserError("objective=null: a study needs one, swd/avg say")
+        check_direction(cfg.objective, str(getattr(self.direction, "name", self.direction)))
+        if all(key in _HARMLESS or key.startswith(("loss.", "growth.learning_rate", "model.")) for key in space):
+            HydraConfig.instance().set_config(cfg)  # names of runs are made of it
+            check_study_objective(cfg)
 
     def _open(self, space: dict[str, BaseDistribution]) -> optuna.Study:
         sampler = self.sampler
@@ -156,6 +173,11 @@ class Study(OptunaSweeperImpl):
         try:
             best = study.best_trial
         except ValueError:
+            if TrialState.PRUNED not in states:
+                raise UserError(
+                    f"study {study.study_name}: {counts}; no trial was completed: raise hydra.sweeper.n_trials, or "
+                    "begin another study"
+                ) from None
             logger.warning("study %s: %s; no trial was completed", study.study_name, counts)
             return
         results = {"name": "optuna", "best_params": best.params, "best_value": best.value, "best_trial": best.number}
@@ -176,7 +198,10 @@ def _divided(overrides: Sequence[str]) -> tuple[list[str], dict[str, BaseDistrib
         fixed.pop(name, None)
         space.pop(name, None)
         if parsed.is_sweep_override():
-            space.update(create_params_from_overrides([text])[0])
+            try:
+                space.update(create_params_from_overrides([text])[0])
+            except (ValueError, AssertionError) as error:  # bounds of an interval the wrong way round, log of zero
+                raise UserError(f"{name}: {first_line(error)}") from error
         else:
             fixed[name] = text
     return list(fixed.values()), space

@@ -14,6 +14,7 @@ from training_runs import TINY, differences, kill_at, state_of
 optuna = pytest.importorskip("optuna")
 
 from commands.abandoned_trials import Owner  # noqa: E402
+from commands.objective import objective_value  # noqa: E402
 
 MEASURED = (
     "total_images=64",
@@ -131,16 +132,40 @@ def test_objective_that_is_not_measured_is_refused_before_training(commands, blo
     [
         ([], "sweep=optuna has nothing to search"),
         ([SPACE, "hydra.sweeper.storage=sqlite:///study.db"], "hydra.sweeper.storage needs hydra.sweeper.study_name"),
+        (["loss.drift=interval(1, 0.1)"], "loss.drift: "),
+        (["loss.drift=tag(log, interval(0, 1))"], "loss.drift: "),
+        ([SPACE, "objective=swd/8"], "objective=swd/8 is not measured; choose ms_ssim"),
+        ([SPACE, "objective=null"], "objective=null: a study needs one"),
+        ([SPACE, "callbacks.gan_metrics=null"], "objective=ms_ssim is not measured: add callbacks=metrics"),
+        ([SPACE, "total_images=16"], "objective=ms_ssim would never be measured: the run has 16 images"),
+        ([SPACE, "hydra.sweeper.direction=maximize"], "objective=ms_ssim wants hydra.sweeper.direction=minimize"),
+        ([SPACE, "objective=face_rate"], "objective=face_rate wants hydra.sweeper.direction=maximize"),
         (
             [SPACE, "hydra.sweeper.storage=sqlite:////nowhere/at/all/study.db", "hydra.sweeper.study_name=a"],
             "the study cannot be opened at sqlite:////nowhere/at/all/study.db",
         ),
     ],
 )
-def test_studies_that_make_no_sense_are_refused_in_a_line(study, overrides, message):
+def test_studies_that_make_no_sense_are_refused_in_a_line(study, tmp_path, overrides, message):
     result = study(*overrides)
     assert message in result.error
     assert result.code == 2
+    assert not list(tmp_path.glob("sweep/[0-9]*"))
+
+
+def test_study_without_a_completed_trial_is_a_failure_each_time(study, tmp_path):
+    storage = f"hydra.sweeper.storage=sqlite:///{tmp_path / 'study.db'}"
+    shared = (storage, "hydra.sweeper.study_name=a", "hydra.sweeper.n_trials=1", "model.fmap_max=-2,-1")
+    first = study(*shared)
+    assert first.code == 2
+    assert "study a: 1 failed; no trial was completed: raise hydra.sweeper.n_trials" in first.err
+    assert study(*shared).code == 2
+
+
+def test_objective_that_is_better_the_higher_takes_the_highest_value_of_a_run(tmp_path):
+    (tmp_path / "metrics.csv").write_text("images_seen,face_rate,ms_ssim\n1,0.1,0.3\n2,0.9,0.2\n3,0.5,0.4\n")
+    assert objective_value(tmp_path, "face_rate") == 0.9
+    assert objective_value(tmp_path, "ms_ssim") == 0.2
 
 
 def test_trial_of_a_killed_process_goes_on_where_it_was(study, tmp_path):
