@@ -12,6 +12,7 @@ from typing import IO
 import optuna
 from optuna.trial import Trial, TrialState
 
+from commands.run_directory import is_running
 from imago.errors import UserError
 
 _OWNER = "owner"  # an attribute of trials: a file that the process which makes it keeps locked
@@ -65,7 +66,7 @@ class Owner:
             owner = frozen.user_attrs.get(_OWNER)
             if owner is None or owner == str(self._path) or not self._lock(owner):
                 continue
-            if not _is_locked(Path(frozen.user_attrs[_DIRECTORY]) / ".lock"):  # by a job on a cluster
+            if not is_running(Path(frozen.user_attrs[_DIRECTORY])):  # as a job on a cluster
                 taken.append(Trial(study, frozen._trial_id))
         return taken
 
@@ -89,14 +90,3 @@ class Owner:
 def directory_of(trial: Trial) -> str:
     """Where a trial trains."""
     return str(trial.user_attrs[_DIRECTORY])
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        with open(path, "r+") as file:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False

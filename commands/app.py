@@ -1,8 +1,10 @@
 """Hydra apps that talk to users: one clear line for a mistake, with the names that would have been right."""
 
+import contextlib
 import dataclasses
 import difflib
 import importlib.util
+import json
 import logging
 import os
 import re
@@ -53,6 +55,8 @@ _PATH_LIST_KEYS = frozenset({"checkpoint", "input", "data.path", "runs"})  # [a,
 
 _FREE_KEYS = ("labels.", "labels={", "model.low.", "model.upres.", "model.print.")
 
+FAILURE_FILE = "failed.json"  # in the directory of a job of a sweep: its overrides and the line with which it failed
+
 _failed_jobs: list[int] = []  # of this sweep
 
 # Arguments, the plugin that they need, what for, and the extra that installs it.
@@ -99,17 +103,19 @@ def hydra_main(
             # By its name (torch.OutOfMemoryError is a RuntimeError), because not every command needs PyTorch.
             if type(error).__name__ != "OutOfMemoryError" and "allocate memory" not in str(error):
                 raise
-            tell("out of memory; a smaller batch, model.micro_batch or batch_size needs less", error)
-            _end_job(error, 2)
+            message = "out of memory; a smaller batch, model.micro_batch or batch_size needs less"
+            tell(message, error)
+            _end_job(error, message, 2)
         except (UserError, OSError, InstantiationException) as error:
             cause = error.__cause__ if isinstance(error, InstantiationException) else error
             if isinstance(cause, (UserError, OSError)):
-                tell(describe_error(cause), error)
+                message = describe_error(cause)
             elif "Error in call to target" in str(error):
                 raise  # a mistake of ours
             else:  # a _target_ that is not there, or that Hydra does not call
-                tell(str(error).partition(", set env var")[0], error)
-            _end_job(error, 1 if isinstance(cause, IncompleteError) else 2)
+                message = str(error).partition(", set env var")[0]
+            tell(message, error)
+            _end_job(error, message, 1 if isinstance(cause, IncompleteError) else 2)
         return None
 
     def main() -> None:
@@ -160,8 +166,12 @@ def job_failed(number: int) -> None:
     _failed_jobs.append(number)
 
 
-def _end_job(error: Exception, code: int) -> None:
+def _end_job(error: Exception, message: str, code: int) -> None:
     """After the message: ends the command with `code`; in a sweep, lets the other jobs go on."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN and not isinstance(error, SweepError) and place().first:
+        record = {"error": " ".join(message.split()), "overrides": list(HydraConfig.get().overrides.task)}
+        with contextlib.suppress(OSError):
+            Path(HydraConfig.get().runtime.output_dir, FAILURE_FILE).write_text(json.dumps(record))
     if HydraConfig.get().mode != RunMode.MULTIRUN or (isinstance(error, SweepError) and not _submitted()):
         sys.exit(code)
     if _submitted():  # the launcher that waits for this job counts, and so does Slurm

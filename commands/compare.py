@@ -93,9 +93,8 @@ def run_table(runs: Sequence[RunRecord], sort_by: str | None) -> RunTable:
         values = [_number(run.values.get(name)) for name in shown]
         speed = _number(run.values.get("images_per_second"))
         overrides = [_short(run.config.get(key, "—")) for key in keys]
-        cells.append(
-            [run.name, run.state, f"{run.images_seen:,}", *values, *([best] if with_best else []), speed, *overrides]
-        )
+        first = [run.name, _short(run.state, 80), f"{run.images_seen:,}"]
+        cells.append([*first, *values, *([best] if with_best else []), speed, *overrides])
     numeric = [False, False, True, *[True] * len(shown), *[False] * with_best, True, *[False] * len(keys)]
     return RunTable(ordered, sorted_by, columns, cells, numeric)
 
@@ -104,9 +103,9 @@ def _number(value: float | None) -> str:
     return "" if value is None else "NaN" if math.isnan(value) else number(value)
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, longest: int = _LONGEST) -> str:
     text = str(value)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def _out(cfg: EvaluateConfig) -> Path:

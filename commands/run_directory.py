@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import socket
+import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from commands.app import FAILURE_FILE
 from commands.code_snapshot import current_revision, record_revision
 from commands.processes import place
 from imago import slurm
@@ -139,6 +141,7 @@ class RunDirectory:
             os.replace(path, path.with_name(f"damaged-{path.name}"))
         for folder in ("", "samples", "generators"):
             remove_leftovers(self.path / folder)
+        (self.path / FAILURE_FILE).unlink(missing_ok=True)
         try:
             with atomic_path(self.path / "config.yaml") as temporary:
                 temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
@@ -197,6 +200,20 @@ class RunDirectory:
         if problems:
             raise UserError(f"{problems[-1]}; no whole checkpoint is left: choose another run_dir or remove this one")
         return None
+
+
+def is_running(path: Path) -> bool:
+    """Whether a process trains in a run directory; asks for the lock only, so that none that starts now is refused."""
+    try:
+        with open(path / ".lock", "rb") as lock:
+            # struct flock of 64-bit Linux, and of BSD: type, whence, place in the file; free: F_UNLCK comes back
+            if sys.platform == "linux":
+                wish = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+                return struct.unpack("hhqqi4x", fcntl.fcntl(lock, fcntl.F_GETLK, wish))[0] != fcntl.F_UNLCK
+            wish = struct.pack("qqihh", 0, 0, 0, fcntl.F_WRLCK, os.SEEK_SET)
+            return struct.unpack("qqihh", fcntl.fcntl(lock, fcntl.F_GETLK, wish))[3] != fcntl.F_UNLCK
+    except OSError:  # nobody has trained there, or it is somebody else's
+        return False
 
 
 class _LogFile(logging.FileHandler):

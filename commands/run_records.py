@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,12 +13,17 @@ from typing import Any
 import yaml
 
 from callbacks.csv_table import read_rows
-from commands.run_directory import flatten
+from commands.app import FAILURE_FILE
+from commands.run_directory import flatten, is_running
 from imago.errors import UserError
+from imago.growth import GrowthSchedule
 
 _DEPTH = 3  # folders below the given one in which run directories are looked for
 _ASIDE = ("name", "run_dir", "resume", "callbacks", "logger", "trainer")  # keys that do not shape what is trained
-_HIGHER_IS_BETTER = ("precision", "recall", "inception_score", "faces", "psnr", "accuracy", "macro_f1", "modes/")
+_HIGHER_IS_BETTER = (
+    *("precision", "recall", "inception_score", "face_rate", "face_confidence", "modes", "psnr"),
+    *("accuracy", "balanced_accuracy", "macro_f1", "images_seen", "images_per_second"),
+)
 
 
 @dataclass
@@ -38,6 +42,7 @@ class RunRecord:
         config: Its configuration, flat: ``"loss.drift"``; empty if config.yaml cannot be read.
         samples: The newest sample grid.
         problem: What could not be read.
+        failure: The line with which it failed, as a job of a sweep.
     """
 
     path: Path
@@ -51,10 +56,13 @@ class RunRecord:
     config: dict[str, Any] = field(default_factory=dict)
     samples: Path | None = None
     problem: str = ""
+    failure: str = ""
 
     @property
     def state(self) -> str:
-        """ "finished", "running, 40 %", "stopped, 40 %"."""
+        """ "finished", "running, 40 %", "stopped, 40 %", "failed: batch_size must be at least 1"."""
+        if self.failure and not self.running:
+            return f"failed: {self.failure}"
         if self.problem:
             return self.problem
         if self.total_images and self.images_seen >= self.total_images:
@@ -89,7 +97,11 @@ def find_runs(given: Any) -> list[RunRecord]:
 
 def read_run(path: Path, name: str) -> RunRecord:
     """What is known of a run; what cannot be read is told in it, never raised."""
-    run = RunRecord(path, name, running=_is_locked(path / ".lock"))
+    run = RunRecord(path, name, running=is_running(path))
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        record = json.loads((path / FAILURE_FILE).read_text())
+        run.failure = str(record["error"])
+        run.config = dict(override.lstrip("+").split("=", 1) for override in record["overrides"] if "=" in override)
     try:
         config = yaml.safe_load((path / "config.yaml").read_text())
         shaping = {key: value for key, value in config.items() if key not in _ASIDE}
@@ -110,9 +122,14 @@ def read_run(path: Path, name: str) -> RunRecord:
 
 def differing_keys(runs: Sequence[RunRecord]) -> list[str]:
     """The keys of the configuration whose values are not the same in all runs."""
-    configs = [run.config for run in runs if run.config]
-    keys = sorted({key for config in configs for key in config})
-    return [key for key in keys if len({repr(config.get(key, "—")) for config in configs}) > 1]
+    whole = [run.config for run in runs if run.config and not run.problem]
+    keys = {key for config in whole for key in config}
+    found = {key for key in keys if len({repr(config.get(key, "—")) for config in whole}) > 1}
+    # Of a job that failed early, only its overrides are known; those of groups are names, not values.
+    groups = {key.rpartition(".")[0] for key in keys}
+    known = {key for run in runs if run.problem for key in run.config if key.partition(".")[0] not in _ASIDE} - groups
+    found |= {key for key in known if len({str(run.config[key]) for run in runs if key in run.config}) > 1}
+    return sorted(found)
 
 
 def sort_runs(runs: Sequence[RunRecord], sort_by: str | None) -> tuple[list[RunRecord], str]:
@@ -145,7 +162,8 @@ def sort_runs(runs: Sequence[RunRecord], sort_by: str | None) -> tuple[list[RunR
 
 def higher_is_better(column: str) -> bool:
     """Whether a higher value of a column means a better run."""
-    return column == "images_seen" or any(word in column for word in _HIGHER_IS_BETTER)
+    words = column.removeprefix("evaluate/").split("/")
+    return words[-1 if words[0] == "validation" else 0] in _HIGHER_IS_BETTER
 
 
 def _default_column(runs: Sequence[RunRecord]) -> str:
@@ -171,7 +189,8 @@ def _folders(given: str) -> list[Path]:
 
 
 def _run_directories(folder: Path, depth: int) -> Iterator[Path]:
-    if (folder / "config.yaml").exists() and any((folder / n).exists() for n in ("metrics.csv", "checkpoints")):
+    begun = (folder / "config.yaml").exists() and any((folder / n).exists() for n in ("metrics.csv", "checkpoints"))
+    if begun or (folder / FAILURE_FILE).exists():
         yield folder
     elif depth > 0:
         with contextlib.suppress(OSError):
@@ -211,26 +230,14 @@ def _read_evaluations(run: RunRecord) -> None:
 
 
 def _end_of_schedule(config: dict[str, Any]) -> int | None:
-    from hydra.utils import instantiate
-
     try:
         growth = dict(config["growth"])
+        if growth.pop("_target_") != "imago.growth.GrowthSchedule":
+            return None
         start = growth.pop("start_resolution", None) or config["base"][0]
-        schedule = instantiate(growth, resolution=config["resolution"], start_resolution=start, _convert_="all")
-        return int(schedule.total_images)
+        return GrowthSchedule(config["resolution"], **growth, start_resolution=start).total_images
     except Exception:  # of a configuration of any age
         return None
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        with open(path, "r+") as lock:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return False
-    except (BlockingIOError, PermissionError):
-        return True
-    except OSError:
-        return False
 
 
 def metrics_of(runs: Iterable[RunRecord]) -> list[str]:

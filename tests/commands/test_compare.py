@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import json
+import multiprocessing
 import re
 from pathlib import Path
 
@@ -11,9 +12,31 @@ import pytest
 import yaml
 from PIL import Image
 
-from commands.run_records import differing_keys, find_runs, sort_runs
+from commands.run_directory import RunDirectory
+from commands.run_records import differing_keys, find_runs, higher_is_better, sort_runs
 from imago.errors import UserError
+from imago.evaluation.building import MeasureOptions, row_names
+from imago.evaluation.protocol import Protocol
+from imago.metrics.discrete_modes import DiscreteModes
+from imago.metrics.face_detection import FaceDetection
+from imago.metrics.frechet import FrechetDistance
+from imago.metrics.inception_score import InceptionScore
+from imago.metrics.kernel import KernelDistance
+from imago.metrics.ms_ssim import MultiScaleSsim
+from imago.metrics.precision_recall import PrecisionRecall
+from imago.metrics.sliced_wasserstein import SlicedWasserstein
 from training_runs import TINY
+
+CLASSES = {
+    "swd": SlicedWasserstein,
+    "ms_ssim": MultiScaleSsim,
+    "frechet": FrechetDistance,
+    "kernel": KernelDistance,
+    "precision_recall": PrecisionRecall,
+    "inception_score": InceptionScore,
+    "faces": FaceDetection,
+    "modes": DiscreteModes,
+}
 
 
 def make_run(folder: Path, seed: int, swd: list[float], total: int = 200, **config) -> Path:
@@ -125,6 +148,72 @@ def test_sweep_that_was_trained_is_compared(commands, blobs, tmp_path):
     assert {row["state"] for row in rows} == {"finished"}
     losses = [float(row["generator_loss"]) for row in rows]
     assert losses == sorted(losses)
+
+
+def test_jobs_that_failed_are_in_the_table_with_their_reason_and_their_overrides(commands, blobs, tmp_path):
+    options = ["-m", *TINY, f"data.path={blobs}", "total_images=16", f"hydra.sweep.dir={tmp_path}"]
+    assert commands.run("train", [*options, "model.fmap_max=8,-1"]).code == 1
+    good, bad = find_runs(str(tmp_path))
+    assert (good.state, bad.name) == ("finished", "1")
+    assert bad.state.startswith("failed: channels, fmap_base and fmap_max must be at least 1")
+    assert differing_keys([good, bad]) == ["model.fmap_max"]
+    assert [str(run.config["model.fmap_max"]) for run in (good, bad)] == ["8", "-1"]
+    (tmp_path / "0" / "failed.json").write_text((tmp_path / "1" / "failed.json").read_text())
+    assert commands.run("train", [*options, "total_images=32", "model.fmap_max=8"]).code == 0
+    assert find_runs(str(tmp_path))[0].state == "finished"  # it has not failed since
+
+
+def test_run_that_a_process_trains_is_running(tmp_path):
+    make_run(tmp_path / "run", 0, [1.0], total=400)
+    (tmp_path / "run" / ".lock").touch()
+    assert find_runs(str(tmp_path / "run"))[0].state == "stopped, 25 %"
+    held, done = multiprocessing.Event(), multiprocessing.Event()
+    other = multiprocessing.Process(target=_hold, args=(tmp_path / "run", held, done))
+    other.start()
+    assert held.wait(60)
+    assert find_runs(str(tmp_path / "run"))[0].state == "running, 25 %"
+    done.set()
+    other.join()
+
+
+def _hold(run: Path, held, done) -> None:
+    with RunDirectory(run).locked():
+        held.set()
+        done.wait()
+
+
+def test_nothing_that_a_configuration_names_is_called(sweep, tmp_path):
+    config = yaml.safe_load((sweep / "0" / "config.yaml").read_text())
+    touch = {
+        "_target_": "pathlib.Path.touch",
+        "_args_": [{"_target_": "pathlib.Path", "_args_": [str(tmp_path / "x")]}],
+    }
+    growth = {"_target_": "imago.growth.GrowthSchedule", "stabilize_images": touch}
+    config |= {"total_images": None, "growth": growth, "resolution": 8, "base": [4, 4]}
+    (sweep / "0" / "config.yaml").write_text(yaml.safe_dump(config))
+    assert find_runs(str(sweep / "0"))[0].total_images is None
+    assert not (tmp_path / "x").exists()
+
+
+def test_end_of_a_run_is_that_of_its_schedule(sweep):
+    config = yaml.safe_load((sweep / "0" / "config.yaml").read_text())
+    numbers = {"stabilize_images": 100, "fade_images": 100, "final_images": 50, "batch_size": 8, "learning_rate": 0.001}
+    growth = {"_target_": "imago.growth.GrowthSchedule", **numbers, "start_resolution": None}
+    config |= {"total_images": None, "growth": growth, "resolution": 8, "base": [4, 4]}
+    (sweep / "0" / "config.yaml").write_text(yaml.safe_dump(config))
+    assert find_runs(str(sweep / "0"))[0].total_images == 250  # 4² stabilised, 8² faded in, and the end
+
+
+def test_directions_are_those_that_the_metrics_declare():
+    """By the row's name, as it stands in metrics.csv, against the class that computes it."""
+    options = MeasureOptions(list(CLASSES), Protocol())
+    for row, metric in row_names(options, (64, 64)).items():
+        expected = False if row == "modes_kl" else CLASSES[metric].higher_is_better
+        assert higher_is_better(row) is expected, row
+        assert higher_is_better(f"evaluate/{row}") is expected, row
+    assert not higher_is_better("swd/avg/reference")
+    assert higher_is_better("validation/Smile/balanced_accuracy")
+    assert not higher_is_better("generator_loss")
 
 
 @pytest.mark.parametrize(
