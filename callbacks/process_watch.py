@@ -79,12 +79,12 @@ class ProcessWatch(pl.Callback):
         if self.watch is None:
             return
         self._ending.set()
+        lost = is_lost_contact(exception)
+        if lost and (verdict := self.watch.explain()):
+            exception.add_note(verdict)
         # What a broken process group leaves behind must not keep this process from ending.
         _exit_later(6 * _GRACE)
-        if is_lost_contact(exception):
-            if verdict := self.watch.explain():
-                exception.add_note(verdict)
-        else:
+        if not lost:
             self.watch.fail(first_line(exception) if isinstance(exception, Exception) else type(exception).__name__)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -129,7 +129,7 @@ class ProcessWatch(pl.Callback):
         asks = rank == 0
         if verdict.startswith(f"{names[0]} "):
             machines = [name.partition(" on ")[2] for name in names]
-            asks = rank == machines.index(machines[rank], 1)
+            asks = rank > 0 and rank == machines.index(machines[rank], 1)
         if self.requeue and asks and slurm.job_id() is not None:
             if self._got_further():
                 slurm.requeue()

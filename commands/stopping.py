@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -24,6 +25,8 @@ from imago.distributed import Stopping, gathered, leave, of_first_process
 from imago.stop_signals import STOP_SIGNALS
 
 logger = logging.getLogger("imago")
+
+_PATIENCE = 5.0  # seconds that the first process has to ask for another start
 
 C = TypeVar("C", bound=pl.Callback)
 
@@ -88,7 +91,11 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN)
         if place().first:
             logger.warning("stopped by %s, not while training; the same command goes on", stopped.number.name)
-        again = STOP_SIGNALS[stopped.number] and place().first and slurm.requeue()
+        again = STOP_SIGNALS[stopped.number]
+        if place().first:
+            again = again and slurm.requeue()
+        elif again:  # Slurm may end a step whose first task has ended
+            time.sleep(_PATIENCE)
         sys.exit(0 if again else 128 + stopped.number)
     finally:
         for number, handler in before.items():
