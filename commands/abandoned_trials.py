@@ -27,9 +27,6 @@ class Owner:
 
     Args:
         folder: The sweep's directory; made if it is not there.
-
-    Raises:
-        UserError: It cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,7 +36,11 @@ class Owner:
 
     @contextlib.contextmanager
     def present(self) -> Iterator[None]:
-        """The time in which this process makes trials."""
+        """The time in which this process makes trials.
+
+        Raises:
+            UserError: The folder cannot be written.
+        """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._path.touch()
@@ -56,8 +57,8 @@ class Owner:
 
     def sign(self, trial: Trial) -> None:
         """Makes a new trial this process's."""
-        trial.set_user_attr(_OWNER, str(self._path))
         trial.set_user_attr(_DIRECTORY, str(self._folder / str(trial.number)))
+        trial.set_user_attr(_OWNER, str(self._path))  # last: who finds it finds the other one, too
 
     def take_up(self, study: optuna.Study) -> list[Trial]:
         """Trials that a killed process has left behind and whose runs have ended; they are this process's now."""

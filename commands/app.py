@@ -1,10 +1,8 @@
 """Hydra apps that talk to users: one clear line for a mistake, with the names that would have been right."""
 
-import contextlib
 import dataclasses
 import difflib
 import importlib.util
-import json
 import logging
 import os
 import re
@@ -22,9 +20,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from commands.help import describe
+from commands.job_failures import forget_failure, record_failure
 from commands.processes import place
 from conf import schemas
-from imago.errors import MissingDependencyError, UserError
+from imago.errors import MissingDependencyError, UserError, first_line
 
 _SHOW_TRACEBACKS = "IMAGO_TRACEBACKS"
 _PATH_KEYS = frozenset(
@@ -54,8 +53,6 @@ _PATH_KEYS = frozenset(
 _PATH_LIST_KEYS = frozenset({"checkpoint", "input", "data.path", "runs"})  # [a,b] of these is a list of paths
 
 _FREE_KEYS = ("labels.", "labels={", "model.low.", "model.upres.", "model.print.")
-
-FAILURE_FILE = "failed.json"  # in the directory of a job of a sweep: its overrides and the line with which it failed
 
 _failed_jobs: list[int] = []  # of this sweep
 
@@ -94,18 +91,30 @@ def hydra_main(
     schemas.register()
 
     def job(cfg: DictConfig) -> Any:
+        try:
+            result = attempt(cfg)
+        except Exception as error:  # a mistake of ours, or of a job whose launcher tells it
+            if not isinstance(error, (UserError, OSError)):
+                record_failure(cfg, f"{type(error).__name__}: {first_line(error)}")
+            raise
+        return result
+
+    def attempt(cfg: DictConfig) -> Any:
         if _submitted():
             _set_up_messages()
         try:
             check_config(cfg)
-            return task(cfg)
+            result = task(cfg)
+            forget_failure(cfg)
+            return result
         except RuntimeError as error:
             # By its name (torch.OutOfMemoryError is a RuntimeError), because not every command needs PyTorch.
             if type(error).__name__ != "OutOfMemoryError" and "allocate memory" not in str(error):
                 raise
             message = "out of memory; a smaller batch, model.micro_batch or batch_size needs less"
             tell(message, error)
-            _end_job(error, message, 2)
+            record_failure(cfg, message)
+            _end_job(error, 2)
         except (UserError, OSError, InstantiationException) as error:
             cause = error.__cause__ if isinstance(error, InstantiationException) else error
             if isinstance(cause, (UserError, OSError)):
@@ -115,7 +124,9 @@ def hydra_main(
             else:  # a _target_ that is not there, or that Hydra does not call
                 message = str(error).partition(", set env var")[0]
             tell(message, error)
-            _end_job(error, message, 1 if isinstance(cause, IncompleteError) else 2)
+            if not isinstance(error, SweepError):
+                record_failure(cfg, message)
+            _end_job(error, 1 if isinstance(cause, IncompleteError) else 2)
         return None
 
     def main() -> None:
@@ -166,12 +177,8 @@ def job_failed(number: int) -> None:
     _failed_jobs.append(number)
 
 
-def _end_job(error: Exception, message: str, code: int) -> None:
+def _end_job(error: Exception, code: int) -> None:
     """After the message: ends the command with `code`; in a sweep, lets the other jobs go on."""
-    if HydraConfig.get().mode == RunMode.MULTIRUN and not isinstance(error, SweepError) and place().first:
-        record = {"error": " ".join(message.split()), "overrides": list(HydraConfig.get().overrides.task)}
-        with contextlib.suppress(OSError):
-            Path(HydraConfig.get().runtime.output_dir, FAILURE_FILE).write_text(json.dumps(record))
     if HydraConfig.get().mode != RunMode.MULTIRUN or (isinstance(error, SweepError) and not _submitted()):
         sys.exit(code)
     if _submitted():  # the launcher that waits for this job counts, and so does Slurm

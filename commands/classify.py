@@ -14,7 +14,7 @@ from callbacks.best_classifier import BestClassifier
 from callbacks.classifier_progress import ClassifierProgress
 from commands.loggers import build_loggers
 from commands.run_directory import RunDirectory
-from commands.stopping import end_early, explain_failure, finish_wandb
+from commands.stopping import end_early, explain_failure, finish_wandb, obey
 from commands.trainer import build_trainer
 from conf.schemas import TrainConfig
 from datamodules.attributes import AttributeDataModule
@@ -259,6 +259,7 @@ def _train(
         progress = ClassifierProgress(label, **seconds)
         progress.total_images = total
         callbacks.append(progress)
+    obey(module.stopping)
     trainer = build_trainer(cfg, folder, callbacks)
     begun = checkpoint["images_seen"] if checkpoint else 0
     logger.info(

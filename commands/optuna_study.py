@@ -67,6 +67,8 @@ class Study(OptunaSweeperImpl):
             raise UserError("hydra.sweeper.storage needs hydra.sweeper.study_name=…, by which the study is found again")
         if getattr(self.launcher, "options", {}).get("wait") is False:
             raise UserError("hydra.launcher.wait=false: a study waits for its trials; leave it out")
+        if any(override.startswith("run_dir=") for override in fixed):
+            raise UserError("run_dir: trials train below hydra.sweep.dir=…, which goes on with a study; give that")
         self._check_objective(space, fixed)
         study = self._open(space)
         logger.info("study %s: %d trials are there, %d wanted", study.study_name, len(study.trials), self.n_trials)

@@ -14,8 +14,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from commands.app import FAILURE_FILE
 from commands.code_snapshot import current_revision, record_revision
+from commands.job_failures import run_begins
 from commands.processes import place
 from imago import slurm
 from imago.atomic import atomic_path, remove_leftovers
@@ -141,7 +141,7 @@ class RunDirectory:
             os.replace(path, path.with_name(f"damaged-{path.name}"))
         for folder in ("", "samples", "generators"):
             remove_leftovers(self.path / folder)
-        (self.path / FAILURE_FILE).unlink(missing_ok=True)
+        run_begins(self.path)
         try:
             with atomic_path(self.path / "config.yaml") as temporary:
                 temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(config)))

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from callbacks.csv_table import read_rows
-from commands.app import FAILURE_FILE
+from commands.job_failures import FAILURE_FILE
 from commands.run_directory import flatten, is_running
 from imago.errors import UserError
 from imago.growth import GrowthSchedule
@@ -61,12 +61,12 @@ class RunRecord:
     @property
     def state(self) -> str:
         """ "finished", "running, 40 %", "stopped, 40 %", "failed: batch_size must be at least 1"."""
+        if self.total_images and self.images_seen >= self.total_images:
+            return "finished"
         if self.failure and not self.running:
             return f"failed: {self.failure}"
         if self.problem:
             return self.problem
-        if self.total_images and self.images_seen >= self.total_images:
-            return "finished"
         share = f", {100 * self.images_seen // self.total_images} %" if self.total_images else ""
         return ("running" if self.running else "stopped" if self.images_seen else "not begun") + share
 

@@ -26,7 +26,7 @@ from imago.stop_signals import STOP_SIGNALS
 
 logger = logging.getLogger("imago")
 
-_PATIENCE = 5.0  # seconds that the first process has to ask for another start
+_PATIENCE = 60.0  # seconds that the first process has to ask for another start
 
 C = TypeVar("C", bound=pl.Callback)
 
@@ -65,11 +65,23 @@ class _StoppedError(BaseException):
         self.number = number
 
 
-@contextlib.contextmanager
-def stoppable() -> Iterator[None]:
-    """Lets signals of a cluster end a run before and after training, too: while data are packed or graphs compiled.
+class _Obeyed:
+    stopping: Stopping | None = None  # of what trains now
 
-    While it trains, :class:`callbacks.preemption.Preemption` listens instead. A job of submitit's is requeued by that.
+
+def obey(stopping: Stopping) -> None:
+    """Lets signals that come once a run has agreed to stop change nothing any more."""
+    _Obeyed.stopping = stopping
+
+
+@contextlib.contextmanager
+def stoppable(requeue: bool) -> Iterator[None]:
+    """Lets signals of a cluster end a run before and after training, too: while data are packed, say.
+
+    While it trains, :class:`callbacks.preemption.Preemption` listens instead; in a job of submitit's, that listens.
+
+    Args:
+        requeue: Whether SIGUSR1 and SIGUSR2 requeue the job.
 
     Raises:
         SystemExit: With 0 if the job goes on by itself, else 128 and the number of the signal.
@@ -77,29 +89,34 @@ def stoppable() -> Iterator[None]:
     if "SUBMITIT_EXECUTOR" in os.environ or threading.current_thread() is not threading.main_thread():
         yield
         return
-    process = os.getpid()
+    process, before = os.getpid(), {}
+    _Obeyed.stopping = None
 
     def receive(number: int, frame: FrameType | None) -> None:
-        if os.getpid() == process:  # else one that was forked later, which ends with this one
-            raise _StoppedError(signal.Signals(number))
+        if os.getpid() != process:  # was forked later, and ends with this one
+            return
+        if _Obeyed.stopping is not None and _Obeyed.stopping.agreed:  # the run ends, and is requeued, as it should
+            return
+        for one in STOP_SIGNALS:
+            signal.signal(one, signal.SIG_IGN)
+        raise _StoppedError(signal.Signals(number))
 
-    before = {number: signal.signal(number, receive) for number in STOP_SIGNALS}
     try:
+        for number in STOP_SIGNALS:
+            before[number] = signal.signal(number, receive)
         yield
     except _StoppedError as stopped:
-        for number in STOP_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
         if place().first:
             logger.warning("stopped by %s, not while training; the same command goes on", stopped.number.name)
-        again = STOP_SIGNALS[stopped.number]
+        again = requeue and STOP_SIGNALS[stopped.number] and slurm.job_id() is not None
         if place().first:
             again = again and slurm.requeue()
-        elif again:  # Slurm may end a step whose first task has ended
+        elif again:  # Slurm may end a step one of whose tasks has ended; it ends this one when the job is requeued
             time.sleep(_PATIENCE)
         sys.exit(0 if again else 128 + stopped.number)
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def explain_failure(error: BaseException, trainer: pl.Trainer) -> None:

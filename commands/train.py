@@ -6,7 +6,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -14,11 +13,12 @@ from callbacks.progress import Progress
 from callbacks.pruning import Pruning
 from callbacks.snapshot import Snapshot
 from callbacks.wandb_logger import ClockedWandbLogger
+from commands.job_failures import job_directory
 from commands.loggers import build_loggers
 from commands.objective import check_objective, objective_value
 from commands.processes import place
 from commands.run_directory import RunDirectory
-from commands.stopping import end_early, explain_failure, finish_wandb, stoppable
+from commands.stopping import end_early, explain_failure, finish_wandb, obey, stoppable
 from commands.trainer import build_trainer, check_trainer, is_sweep, process_count
 from conf.model_schemas import AttributeClassifierModel, PortraitDemoModel
 from conf.schemas import TrainConfig
@@ -56,7 +56,7 @@ def train(cfg: TrainConfig) -> float | None:
 
         portrait_demo(cfg, config["model"], _run_dir(cfg))
         return None
-    with stoppable():
+    with stoppable(bool(cfg.callbacks.preemption and cfg.callbacks.preemption.requeue)):
         if OmegaConf.get_type(cfg.model) is AttributeClassifierModel:
             from commands.classify import classify
 
@@ -76,6 +76,7 @@ def _train(cfg: TrainConfig, config: dict[str, Any]) -> float | None:
                 build_module(cfg, config).loss
             )  # mistakes are told before a data set is packed for its labels
     module = build_module(cfg, config, data.label_distribution())
+    obey(module.stopping)
     schedule = module.schedule
     total_images = cfg.total_images or schedule.total_images
     callbacks: dict[str, pl.Callback] = {
@@ -178,12 +179,7 @@ def check_values(cfg: TrainConfig) -> None:
 
 def _run_dir(cfg: TrainConfig) -> Path:
     """The run directory; in a sweep, every job has one of its own below the given one."""
-    if not is_sweep():
-        return Path(cfg.run_dir).expanduser()
-    hydra_cfg = HydraConfig.get()
-    if any(override.startswith("run_dir=") for override in hydra_cfg.overrides.task):
-        return Path(cfg.run_dir).expanduser() / str(hydra_cfg.job.num)
-    return Path(hydra_cfg.runtime.output_dir)
+    return job_directory(cfg.run_dir) if is_sweep() else Path(cfg.run_dir).expanduser()
 
 
 def _announce(run_dir: Path, checkpoint: dict[str, Any] | None, total_images: int) -> None:

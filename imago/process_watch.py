@@ -96,13 +96,15 @@ class ProcessWatch:
         self._deciding = threading.Lock()
         self._answers = 0  # of the store
         self._thread = threading.Thread(target=self._run, name="process watch", daemon=True)
-        self._guard = threading.Thread(target=self._watch_store, name="process watch of the store", daemon=True)
+        self._guard = (
+            threading.Thread(target=self._watch_store, name="process watch of the store", daemon=True) if rank else None
+        )
 
     def start(self) -> None:
         """Gives the first sign and starts watching. All processes must have come here before any goes on."""
         self._beat()
         self._thread.start()
-        if self.rank > 0:
+        if self._guard is not None:
             self._guard.start()
 
     def fail(self, reason: str) -> None:
@@ -113,6 +115,8 @@ class ProcessWatch:
         """
         self._closing.set()
         self._tell(f"{self.names[self.rank]} ended: {reason}")
+        if self.rank == 0:  # the store ends with this process: the others have to read it before
+            time.sleep(1.5 * self._interval)
 
     def close(self) -> None:
         """Ends the watch of this process, whose work is done, as that of all others.
@@ -121,7 +125,7 @@ class ProcessWatch:
         """
         self._closing.set()
         self._thread.join(self.lost_after + self._interval)
-        if self.rank > 0:
+        if self._guard is not None:
             self._guard.join()
 
     def explain(self) -> str | None:

@@ -105,7 +105,7 @@ class AdversarialModule(Sampling):
         self.skipped_in_a_row = 0  # steps
         self.terms: dict[str, Tensor] = {}  # of the newest step, means over all processes
         self.stopping = Stopping()
-        self.measurement_due = False  # was put off, because the run had to end soon
+        self.measurement_due = False  # it was put off, because the run had to end
 
     # --- set-up -------------------------------------------------------------------------------------------------------
 
@@ -147,6 +147,7 @@ class AdversarialModule(Sampling):
         """
         assert batch["images_seen"] == self.images_seen, (batch["images_seen"], self.images_seen)
         self.step_started_at = self.images_seen
+        self.measurement_due = False  # or nobody measures in this run
         self.terms = {}
         skipped_before = self.skipped_updates
         device, size = self.device.type, self.stage.batch_size

@@ -6,6 +6,7 @@ import io
 import json
 import multiprocessing
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from imago.metrics.kernel import KernelDistance
 from imago.metrics.ms_ssim import MultiScaleSsim
 from imago.metrics.precision_recall import PrecisionRecall
 from imago.metrics.sliced_wasserstein import SlicedWasserstein
-from training_runs import TINY
+from training_runs import TINY, poison
 
 CLASSES = {
     "swd": SlicedWasserstein,
@@ -158,9 +159,22 @@ def test_jobs_that_failed_are_in_the_table_with_their_reason_and_their_overrides
     assert bad.state.startswith("failed: channels, fmap_base and fmap_max must be at least 1")
     assert differing_keys([good, bad]) == ["model.fmap_max"]
     assert [str(run.config["model.fmap_max"]) for run in (good, bad)] == ["8", "-1"]
-    (tmp_path / "0" / "failed.json").write_text((tmp_path / "1" / "failed.json").read_text())
-    assert commands.run("train", [*options, "total_images=32", "model.fmap_max=8"]).code == 0
-    assert find_runs(str(tmp_path))[0].state == "finished"  # it has not failed since
+    # A run that refuses to go on with another configuration has not failed itself.
+    assert commands.run("train", [*options, "model.fmap_max=4"]).code == 1
+    assert find_runs(str(tmp_path))[0].state == "finished"
+    assert not (tmp_path / "0" / "failed.json").exists()
+
+
+def test_run_that_failed_under_way_is_so_until_it_goes_on(commands, blobs, tmp_path):
+    options = ["-m", *TINY, f"data.path={blobs}", f"run_dir={tmp_path}", "seed=3"]
+    diverging = partial(poison, 160, 1000)
+    guard = "callbacks.divergence_guard.max_skipped_in_a_row=3"
+    assert commands.run("train", [*options, guard], diverging).code == 1
+    (run,) = find_runs(str(tmp_path))
+    assert run.state.startswith("failed: ")
+    assert run.images_seen > 0
+    assert commands.run("train", options).code == 0
+    assert find_runs(str(tmp_path))[0].state == "finished"
 
 
 def test_run_that_a_process_trains_is_running(tmp_path):

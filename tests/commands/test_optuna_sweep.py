@@ -135,6 +135,7 @@ def test_objective_that_is_not_measured_is_refused_before_training(commands, blo
         (["loss.drift=interval(1, 0.1)"], "loss.drift: "),
         (["loss.drift=tag(log, interval(0, 1))"], "loss.drift: "),
         ([SPACE, "objective=swd/8"], "objective=swd/8 is not measured; choose ms_ssim"),
+        ([SPACE, "run_dir=here"], "run_dir: trials train below hydra.sweep.dir=…"),
         ([SPACE, "objective=null"], "objective=null: a study needs one"),
         ([SPACE, "callbacks.gan_metrics=null"], "objective=ms_ssim is not measured: add callbacks=metrics"),
         ([SPACE, "total_images=16"], "objective=ms_ssim would never be measured: the run has 16 images"),

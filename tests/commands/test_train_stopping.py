@@ -213,6 +213,32 @@ def test_signal_before_the_first_step_ends_a_run_and_requeues_its_job(train, tmp
     assert train(tmp_path / "run").code == 0
 
 
+def test_requeueing_that_is_left_to_the_user_is_left_to_him_before_the_first_step_too(train, tmp_path):
+    (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
+    (tmp_path / "scontrol").chmod(0o755)
+    job = {**SLURM, "SLURM_NTASKS": "1", "SLURM_STEP_ID": "0", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    accident = partial(signal_at, "datamodules.packed:PackedDataModule.prepare_data", 1, signal.SIGUSR1)
+    assert train(tmp_path / "run", "callbacks.preemption.requeue=false", accident=accident, **job).code == 138
+    assert not (tmp_path / "asked").exists()
+
+
+def test_second_signal_changes_nothing_about_a_stop_that_is_agreed_on(train, tmp_path):
+    """SIGUSR1 in a step; SIGTERM while the run ends: the job is requeued all the same."""
+    (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
+    (tmp_path / "scontrol").chmod(0o755)
+    job = {**SLURM, "SLURM_NTASKS": "1", "SLURM_STEP_ID": "0", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    stopped = train(tmp_path / "run", accident=_two_signals, **job)
+    assert stopped.code == 0, stopped.err
+    assert "stopped by SIGUSR1 at" in stopped.err
+    assert "SIGTERM" not in stopped.err
+    assert (tmp_path / "asked").read_text() == "requeue 7\n"
+
+
+def _two_signals() -> None:
+    signal_at("lightning_modules.adversarial:AdversarialModule.training_step", 3, signal.SIGUSR1)
+    signal_at("callbacks.process_watch:ProcessWatch.on_fit_end", 1, signal.SIGTERM)
+
+
 def test_processes_that_were_not_started_for_the_trainer_are_refused(train, tmp_path):
     torchrun = {"TORCHELASTIC_RUN_ID": "x", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "4"}
     result = train(tmp_path / "run", "trainer.devices=2", **torchrun)

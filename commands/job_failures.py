@@ -1,0 +1,48 @@
+"""Why jobs of a sweep failed, kept in their directories for the table of runs."""
+
+import contextlib
+import json
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from commands.processes import place
+
+FAILURE_FILE = "failed.json"  # its overrides and the line with which it failed
+
+_begun: set[Path] = set()  # run directories in which this process has begun to train
+
+
+def job_directory(run_dir: str | None) -> Path:
+    """Where a job of a sweep writes: a folder of its own below ``run_dir``, if that was given, or the sweep's."""
+    hydra_cfg = HydraConfig.get()
+    if run_dir is not None and any(override.startswith("run_dir=") for override in hydra_cfg.overrides.task):
+        return Path(run_dir).expanduser() / str(hydra_cfg.job.num)
+    return Path(hydra_cfg.runtime.output_dir)
+
+
+def run_begins(folder: Path) -> None:
+    """What fails from now on is the run in this folder, and no longer the attempt to go on with another one there."""
+    _begun.add(folder.absolute())
+    (folder / FAILURE_FILE).unlink(missing_ok=True)
+
+
+def record_failure(cfg: DictConfig, message: str) -> None:
+    """Keeps the line with which a job of a sweep failed; nothing outside of sweeps."""
+    if HydraConfig.get().mode != RunMode.MULTIRUN or not place().first:
+        return
+    folder = job_directory(cfg.get("run_dir")).absolute()
+    if (folder / "config.yaml").exists() and folder not in _begun:  # refused; the run that is there has not failed
+        return
+    record = {"error": " ".join(message.split()), "overrides": list(HydraConfig.get().overrides.task)}
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FAILURE_FILE).write_text(json.dumps(record))
+
+
+def forget_failure(cfg: DictConfig) -> None:
+    """After a job of a sweep has done its work."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN and place().first:
+        (job_directory(cfg.get("run_dir")) / FAILURE_FILE).unlink(missing_ok=True)
