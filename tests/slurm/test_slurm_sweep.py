@@ -36,7 +36,8 @@ def test_jobs_train_what_single_runs_train_and_one_that_fails_does_not_stop_the_
     sweep = start(cluster, tmp_path, blobs, "model.fmap_max=8,-1")
     run = tmp_path / "0"
     cluster.wait_for(lambda: (run / "checkpoints" / "last.ckpt").exists(), 120)
-    (first,) = {line.split()[0] for line in cluster.run("squeue", "-h", "-r", "-t", "R", "-o", "%A").splitlines()}
+    running = [line.split() for line in cluster.run("squeue", "-h", "-r", "-t", "R", "-o", "%i %K").splitlines()]
+    (first,) = [job for job, index in running if index == "0"]  # the second may not have failed yet
     cluster.run("scancel", "--signal=USR2", first)
     _, err = sweep.communicate(timeout=240)
     assert sweep.returncode == 1, err
