@@ -9,7 +9,7 @@ from torch import Tensor
 
 from commands.devices import find_device
 from commands.generate import Job as GeneratorJob
-from commands.generate import check_options
+from commands.generate_options import check_options
 from commands.numbers import parse_numbers
 from commands.picture_labels import PictureLabels
 from commands.upres_job import Stopwatch, UpresJob, extents_text, finished
