@@ -211,9 +211,8 @@ class AdversarialModule(Sampling):
         def loss(part: slice) -> LossTerms:
             fakes = self._images(self.generate(self.generator, latents[part], _part(labels, part)))
             if part.start == 0:  # how much the samples vary, for the collapse warning
-                spread = fakes.detach().std(dim=0, correction=0).mean()
-                self.terms["fake_spread"] = spread
-                self.terms["real_spread"] = self._reals(images[part]).std(dim=0, correction=0).mean()
+                self.terms["fake_spread"] = spread(fakes.detach())
+                self.terms["real_spread"] = spread(self._reals(images[part]))
             seen = self._observed("noise/images/generator", first, part, conditions)
             terms = self.loss.generator_loss(seen, fakes, None if real is None else real[part])
             terms = self.with_generator_terms(terms, fakes, images[part])
@@ -328,6 +327,16 @@ def refuse_labels(loss: AdversarialLoss) -> None:
     """
     if loss.output == "image":
         raise UserError("data.labels: an autoencoder discriminator (loss=began) has no auxiliary classifier")
+
+
+def spread(images: Tensor) -> Tensor:
+    """How much the images of a batch differ: the mean over all values of their standard deviation (ddof 0).
+
+    Args:
+        images: (N, C, H, W).
+    """
+    differences = images - images.mean(dim=0)  # Tensor.std takes 36 times as long on a CPU
+    return differences.square().mean(dim=0).sqrt().mean()
 
 
 def _part(values: Tensor | None, part: slice) -> Tensor | None:

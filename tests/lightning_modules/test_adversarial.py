@@ -7,6 +7,7 @@ from imago.distributed import average_over_processes
 from imago.errors import UserError
 from imago.growth import GrowthSchedule
 from imago.losses import WganGp
+from lightning_modules.adversarial import spread
 from lightning_modules.pggan import PGGAN
 
 
@@ -56,3 +57,13 @@ def test_averaging_over_a_single_process_changes_nothing():
 def test_options_that_cannot_train_are_refused(options):
     with pytest.raises(UserError, match=f"model.{next(iter(options))}"):
         make(**options)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_spread_is_numpys_standard_deviation(memory_format):
+    images = 3 + 2 * torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = images.double().numpy().std(axis=0).mean()
+    assert float(spread(images.contiguous(memory_format=memory_format))) == pytest.approx(expected, rel=1e-6)
+    assert spread(images[:1]) == 0
+    images[0, 0, 0, 0] = float("nan")
+    assert spread(images).isnan()
