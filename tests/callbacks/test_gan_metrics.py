@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from accidents import signal_at
 from callbacks.csv_table import read_rows
 from callbacks.gan_metrics import GanMetrics
 from callbacks.measured_rows import _read_best, _what
@@ -15,7 +16,7 @@ from imago.errors import UserError
 from imago.evaluation.building import MeasureOptions, metric_names, row_names
 from imago.evaluation.measure import Row
 from imago.networks.serialization import load_checkpoint, load_generator
-from training_runs import differences, signal_at
+from training_runs import differences
 
 METRICS = (
     "callbacks=metrics",

@@ -12,8 +12,9 @@ import torch
 from labelled_packs import bars, pack_items
 from PIL import Image
 
+from accidents import kill_at, patch
 from imago.classification.classifier_file import load_classifier
-from training_runs import Commands, kill_at, patch, state_of
+from training_runs import Commands, state_of
 
 OPTIONS = (
     "experiment=classify_attributes",

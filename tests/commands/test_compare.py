@@ -13,6 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from accidents import poison
 from commands.run_directory import RunDirectory
 from commands.run_records import differing_keys, find_runs, higher_is_better, sort_runs
 from imago.errors import UserError
@@ -26,7 +27,7 @@ from imago.metrics.kernel import KernelDistance
 from imago.metrics.ms_ssim import MultiScaleSsim
 from imago.metrics.precision_recall import PrecisionRecall
 from imago.metrics.sliced_wasserstein import SlicedWasserstein
-from training_runs import TINY, poison
+from training_runs import TINY
 
 CLASSES = {
     "swd": SlicedWasserstein,

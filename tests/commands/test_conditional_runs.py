@@ -7,9 +7,10 @@ import signal
 import pytest
 from PIL import Image
 
+from accidents import kill_at
 from blobs import Blobs
 from imago.data import PackedDataset, pack
-from training_runs import differences, kill_at, state_of
+from training_runs import differences, state_of
 
 SMALL = (
     "model=hdcgan",

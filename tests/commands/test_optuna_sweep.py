@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from training_runs import TINY, differences, kill_at, state_of
+from accidents import kill_at
+from training_runs import TINY, differences, state_of
 
 optuna = pytest.importorskip("optuna")
 

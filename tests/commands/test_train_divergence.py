@@ -6,8 +6,9 @@ import functools
 import pytest
 import torch
 
+from accidents import poison
 from imago.networks.serialization import load_checkpoint, load_generator
-from training_runs import TOTAL, differences, poison, state_of
+from training_runs import TOTAL, differences, state_of
 
 
 def finite(state) -> bool:

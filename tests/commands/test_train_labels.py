@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from accidents import kill_at
 from blobs import LabelledBlobs
 from imago.data import pack
 from imago.networks.serialization import load_generator
-from training_runs import REPOSITORY, TINY, TOTAL, differences, kill_at, largest_difference, state_of
+from training_runs import REPOSITORY, TINY, TOTAL, differences, largest_difference, state_of
 
 BOTH = "data.labels=[glasses,smile]"
 STEP = "lightning_modules.adversarial:AdversarialModule.training_step"

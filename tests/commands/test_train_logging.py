@@ -8,11 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
+from accidents import kill_at
 from callbacks.sample_grid import SampleGrid
 from imago.images import image_grid, to_uint8, upscale_nearest
 from imago.latents import draw_latents
 from imago.networks.serialization import load_generator
-from training_runs import TINY, TOTAL, contents, kill_at, state_of
+from training_runs import TINY, TOTAL, contents, state_of
 
 
 def test_metrics_have_a_row_for_every_interval(finished_run):

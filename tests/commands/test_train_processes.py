@@ -11,16 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from training_runs import (
-    REPOSITORY,
-    TINY,
-    Finished,
-    differences,
-    largest_difference,
-    poison,
-    record_weights,
-    state_of,
-)
+from accidents import poison, record_weights
+from training_runs import REPOSITORY, TINY, Finished, differences, largest_difference, state_of
 
 DOUBLE = "trainer.precision=64-true"
 TWO = "trainer.devices=2"

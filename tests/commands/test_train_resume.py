@@ -12,16 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from training_runs import (
-    TINY,
-    TOTAL,
-    contents,
-    differences,
-    fail_at,
-    kill_after_calls,
-    kill_at,
-    state_of,
-)
+from accidents import fail_at, kill_after_calls, kill_at
+from training_runs import TINY, TOTAL, contents, differences, state_of
 
 DISK_FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

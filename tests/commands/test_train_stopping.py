@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from training_runs import REPOSITORY, TINY, differences, largest_difference, signal_at, state_of
+from accidents import signal_at
+from training_runs import REPOSITORY, TINY, differences, largest_difference, state_of
 
 LONG = ("total_images=100000", "growth.final_images=100000", "callbacks.sample_grid=null")
 TWO = ("trainer.devices=2", "callbacks.process_watch.lost_after_seconds=3")

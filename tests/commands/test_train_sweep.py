@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from training_runs import TINY, differences, patch, state_of
+from accidents import patch
+from training_runs import TINY, differences, state_of
 
 
 def sweep(commands, data: Path, *overrides: str):

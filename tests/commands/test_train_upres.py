@@ -14,8 +14,9 @@ import pytest
 from face_packs import face_pack
 from PIL import Image
 
+from accidents import kill_at
 from imago.upres.loading import load_stage
-from training_runs import REPOSITORY, contents, differences, kill_at, largest_difference, state_of
+from training_runs import REPOSITORY, contents, differences, largest_difference, state_of
 
 # 64² by crops of 8² of 16², four times larger, for 12 steps of 4 pairs.
 TINY = (

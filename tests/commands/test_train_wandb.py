@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from training_runs import TINY, kill_at, poison, state_of
+from accidents import kill_at, poison
+from training_runs import TINY, state_of
 from wandb_files import wandb_files
 
 pytestmark = pytest.mark.slow
@@ -141,7 +142,7 @@ def stop_after(steps: int) -> None:
     import os
     import signal
 
-    from training_runs import patch
+    from accidents import patch
 
     def replacement(original):
         calls = 0
