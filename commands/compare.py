@@ -123,6 +123,7 @@ def _print(table: RunTable) -> None:
     """The table as far as a terminal is wide: the column of the order, few others, overrides in one column."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text  # brackets in a plain str would be taken for markup
 
     metrics = [c for c in table.columns[3 : table.columns.index("img/s")] if c not in (table.sorted_by, "best")]
     kept = [*table.columns[:3], *([table.sorted_by] * (table.sorted_by in table.columns[3:])), *metrics[:_MOST_METRICS]]
@@ -130,14 +131,14 @@ def _print(table: RunTable) -> None:
     shown = Table(caption="" if len(metrics) <= _MOST_METRICS else "more columns in the file", caption_justify="left")
     for title in kept:
         is_number = table.numbers[table.columns.index(title)]
-        shown.add_column(title, justify="right" if is_number else "left", overflow="fold")
+        shown.add_column(Text(title), justify="right" if is_number else "left", overflow="fold")
     if keys:
         shown.add_column("differs in", overflow="fold")
     for cells in table.cells:
         row = dict(zip(table.columns, cells, strict=True))
         differing = " ".join(f"{key}={row[key]}" for key in keys[:_MOST_KEYS])
         more = f" … and {len(keys) - _MOST_KEYS} more" if len(keys) > _MOST_KEYS else ""
-        shown.add_row(*(row[title] for title in kept), *([differing + more] if keys else []))
+        shown.add_row(*(Text(row[title]) for title in kept), *([Text(differing + more)] if keys else []))
     Console().print(shown)
 
 

@@ -14,11 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from callbacks.csv_table import read_rows
 from callbacks.gan_metrics import GanMetrics
 from callbacks.upres_metrics import METRICS, UpresMetrics
-from commands.run_records import higher_is_better
+from commands.run_records import BEST_AT_1, higher_is_better
 from imago.errors import UserError
 from imago.evaluation.building import row_names
-
-_NEITHER = ("sharpness", "seams")
 
 
 def check_objective(
@@ -82,7 +80,7 @@ def check_direction(objective: str, direction: str) -> None:
     Raises:
         UserError: The objective is better the other way, or neither way.
     """
-    if objective in _NEITHER:
+    if objective in BEST_AT_1:
         raise UserError(f"objective={objective} is best at 1, neither high nor low")
     right = "maximize" if higher_is_better(objective) else "minimize"
     if direction != right:

@@ -23,7 +23,9 @@ _ASIDE = ("name", "run_dir", "resume", "callbacks", "logger", "trainer")  # keys
 _HIGHER_IS_BETTER = (
     *("precision", "recall", "inception_score", "face_rate", "face_confidence", "modes", "psnr"),
     *("accuracy", "balanced_accuracy", "macro_f1", "images_seen", "images_per_second"),
+    *("real_label_accuracy", "fake_label_accuracy", "generator_label_accuracy"),
 )
+BEST_AT_1 = ("sharpness", "seams")  # metrics, neither better high nor low
 
 
 @dataclass
@@ -105,12 +107,16 @@ def read_run(path: Path, name: str) -> RunRecord:
     try:
         config = yaml.safe_load((path / "config.yaml").read_text())
         shaping = {key: value for key, value in config.items() if key not in _ASIDE}
-        run.config = dict(map(_shown, *zip(*flatten(shaping).items(), strict=True)))
-        run.total_images = config.get("total_images") or _end_of_schedule(config)
-    except (OSError, yaml.YAMLError, AttributeError, UnicodeDecodeError):
+        run.config = dict(_shown(key, value) for key, value in flatten(shaping).items())
+        total = config.get("total_images")
+        run.total_images = int(total) if total else _end_of_schedule(config)
+    except (OSError, yaml.YAMLError, AttributeError, TypeError, ValueError):
         run.problem = "config.yaml cannot be read"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         _read_metrics(run)
+    # The last row of metrics.csv may be older than the end of the run.
+    run.images_seen = max([run.images_seen, *_images_seen_of(path / "generators")])
+    run.values["images_seen"] = run.images_seen
     _read_evaluations(run)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         record = json.loads((path / "best.json").read_text())
@@ -155,6 +161,8 @@ def sort_runs(runs: Sequence[RunRecord], sort_by: str | None) -> tuple[list[RunR
 
     def key(run: RunRecord) -> tuple[bool, float]:
         value = run.values.get(name, math.nan)
+        if _metric_of(name) in BEST_AT_1:
+            value = abs(value - 1)
         return (math.isnan(value), -value if down else value)
 
     return sorted(runs, key=key), name
@@ -162,8 +170,12 @@ def sort_runs(runs: Sequence[RunRecord], sort_by: str | None) -> tuple[list[RunR
 
 def higher_is_better(column: str) -> bool:
     """Whether a higher value of a column means a better run."""
+    return _metric_of(column) in _HIGHER_IS_BETTER
+
+
+def _metric_of(column: str) -> str:
     words = column.removeprefix("evaluate/").split("/")
-    return words[-1 if words[0] == "validation" else 0] in _HIGHER_IS_BETTER
+    return words[-1 if words[0] == "validation" else 0]
 
 
 def _default_column(runs: Sequence[RunRecord]) -> str:
@@ -212,6 +224,11 @@ def _read_metrics(run: RunRecord) -> None:
             names = (name for name, text in row.items() if text and not _beside(name))
             run.measured += [name for name in names if name not in run.measured]
     run.images_seen = int(run.values.get("images_seen", 0))
+
+
+def _images_seen_of(folder: Path) -> list[int]:
+    """Of the generators that a run has kept."""
+    return [int(path.stem) for path in folder.glob("*.safetensors") if path.stem.isdigit()]
 
 
 def _beside(name: str) -> bool:

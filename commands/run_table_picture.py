@@ -37,12 +37,12 @@ def write_picture(table: RunTable, out: Path) -> None:
         if run.samples is not None and (pixels := _pixels(run.samples)) is not None:
             axis.imshow(pixels, interpolation="nearest")
         left, top = (_PICTURE + 0.25) / 9, bottom + 0.93 * height
-        figure.text(left, top, cells[0], fontsize=10, weight="bold", va="top")
+        figure.text(left, top, cells[0], fontsize=10, weight="bold", va="top", parse_math=False)
         below = top - 1.3 * _LINE / figure.get_figheight()
         half = -(-len(texts) // 2)
         for j, part in enumerate((texts[:half], texts[half:])):
-            figure.text(left + 0.38 * j, below, "\n".join(part), fontsize=8, va="top")
-    figure.text(0.01, 1 - 0.25 / figure.get_figheight(), f"sorted by {table.sorted_by}", fontsize=9)
+            figure.text(left + 0.38 * j, below, "\n".join(part), fontsize=8, va="top", parse_math=False)
+    figure.text(0.01, 1 - 0.25 / figure.get_figheight(), f"sorted by {table.sorted_by}", fontsize=9, parse_math=False)
     FigureCanvasAgg(figure).print_png(str(out))
 
 
