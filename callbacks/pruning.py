@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 from hydra.utils import instantiate
 
-from imago.errors import UserError
+from imago.errors import UserError, first_line
 from imago.evaluation.measure import Row
 
 if TYPE_CHECKING:
@@ -22,12 +23,28 @@ logger = logging.getLogger("imago")
 PRUNED = "pruned"  # an attribute of trials
 PRUNER = "pruner"  # of studies: its options, which a storage does not keep by itself
 
+_ATTEMPTS, _BETWEEN = 3, 2.0  # to tell the study a value; seconds between them
+_LOCKED_SECONDS = 60  # that SQLite waits for another process on the same file, instead of 5
+
 _TRIALS: dict[tuple[str, int], Any] = {}  # of studies that live in this process alone
 
 
 def remember(trial: Trial) -> None:
     """Keeps a trial for a job that runs in this process."""
     _TRIALS[trial.study.study_name, trial.number] = trial
+
+
+def storage_at(url: str | None) -> Any:
+    """The storage of a study, as Optuna takes it; None: in this process alone.
+
+    Args:
+        url: As for SQLAlchemy. With SQLite, processes wait for each other longer than they do by default.
+    """
+    if url is None or not url.startswith("sqlite"):
+        return url
+    from optuna.storages import RDBStorage
+
+    return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": _LOCKED_SECONDS}})
 
 
 class Pruning(pl.Callback):
@@ -54,13 +71,28 @@ class Pruning(pl.Callback):
         value = next((row.value for row in rows if row.metric == self.objective), None)
         if self.study is None or value is None or not trainer.is_global_zero:
             return
-        trial = self._trial()
-        trial.report(value, module.images_seen)
-        if trial.should_prune():
+        if self._hopeless(value, module.images_seen):
             logger.info("%d images seen: pruned, %s is %.4g", module.images_seen, self.objective, value)
-            trial.set_user_attr(PRUNED, True)
             self.pruned = True
             module.stopping.wished = True
+
+    def _hopeless(self, value: float, images_seen: int) -> bool:
+        """Reports a value; whether the run is to stop. A storage that does not answer costs the report, not the run."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                trial = self._trial()
+                trial.report(value, images_seen)
+                if trial.should_prune():
+                    trial.set_user_attr(PRUNED, True)
+                    return True
+                return False
+            except UserError:
+                raise
+            except Exception as error:  # of Optuna or SQLAlchemy
+                logger.warning("the study %s could not be told (%s)", self.study, first_line(error))
+                if attempt + 1 < _ATTEMPTS:
+                    time.sleep(_BETWEEN)
+        return False
 
     def _trial(self) -> Trial:
         assert self.study is not None
@@ -77,7 +109,7 @@ class Pruning(pl.Callback):
         try:
             import optuna
 
-            study = optuna.load_study(self.study, self.storage)
+            study = optuna.load_study(study_name=self.study, storage=storage_at(self.storage))
         except Exception as error:  # of SQLAlchemy
             raise UserError(f"the study {self.study} cannot be opened at {self.storage}: {error}") from error
         if options := study.user_attrs.get(PRUNER):

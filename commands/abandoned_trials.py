@@ -67,6 +67,8 @@ class Owner:
             owner = frozen.user_attrs.get(_OWNER)
             if owner is None or owner == str(self._path) or not self._lock(owner):
                 continue
+            if study._storage.get_trial(frozen._trial_id).state != TrialState.RUNNING:  # it has ended since
+                continue
             if not is_running(Path(frozen.user_attrs[_DIRECTORY])):  # as a job on a cluster
                 taken.append(Trial(study, frozen._trial_id))
         return taken

@@ -1,7 +1,5 @@
 """Hydra apps that talk to users: one clear line for a mistake, with the names that would have been right."""
 
-import dataclasses
-import difflib
 import importlib.util
 import logging
 import os
@@ -16,9 +14,10 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from commands.config_checks import check_config, describe_config_error
 from commands.help import describe
 from commands.job_failures import forget_failure, record_failure
 from commands.processes import place
@@ -143,8 +142,12 @@ def hydra_main(
             if _needs_plugin(sys.argv[1:]) and not {"-m", "--multirun"} & set(sys.argv):
                 sys.argv.insert(1, "-m")  # launchers and sweepers run sweeps, of one job too
             hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(job)()
-        except InstantiationException:
-            raise  # a mistake of ours
+        except InstantiationException as error:
+            key = re.search(r"^full_key: (hydra\.\S+)", str(error), re.MULTILINE)
+            if key is None or error.__cause__ is None:
+                raise  # a mistake of ours
+            tell(f"{key[1]}: {first_line(error.__cause__)}", error)  # an option of a launcher or sweeper
+            sys.exit(2)
         except UserError as error:  # of a launcher or sweeper: before or after all jobs
             tell(str(error), error)
             sys.exit(2)
@@ -286,57 +289,3 @@ def describe_error(error: UserError | OSError) -> str:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}"
     return str(error)
-
-
-def check_config(cfg: DictConfig) -> None:
-    """Finds what Hydra lets pass: keys added with ``+`` that no schema has, and values that are still missing.
-
-    Raises:
-        UserError: Names the keys.
-    """
-    for key, valid in _unknown_keys(cfg, ""):
-        raise UserError(_unknown_key_message(key, valid))
-    missing = sorted(OmegaConf.missing_keys(cfg))
-    if missing:
-        raise UserError(f"{missing[0]} is needed: add {missing[0]}=… to the command")
-
-
-def _unknown_keys(node: DictConfig, prefix: str) -> list[tuple[str, list[str]]]:
-    schema = OmegaConf.get_type(node)
-    names = [f.name for f in dataclasses.fields(schema)] if dataclasses.is_dataclass(schema) else None
-    found: list[tuple[str, list[str]]] = []
-    keys: list[Any] = list(node)  # numbers too: {height: batch size}
-    for key in keys:
-        if names is not None and key not in names:
-            found.append((f"{prefix}{key}", names))
-        elif not OmegaConf.is_missing(node, key) and isinstance(node[key], DictConfig):
-            found += _unknown_keys(node[key], f"{prefix}{key}.")
-    return found
-
-
-def _unknown_key_message(key: str, valid: list[str]) -> str:
-    name = key.rpartition(".")[2]
-    valid = [v for v in valid if not v.startswith("_")]
-    near = difflib.get_close_matches(name, valid, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return f"unknown key {key!r}; {hint}valid here: {', '.join(valid)}"
-
-
-def describe_config_error(error: BaseException) -> str:
-    """One line for what Hydra or OmegaConf refused, with the valid names where there are any."""
-    chain: list[BaseException] = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
-        chain.append(cause)
-    for link in chain:
-        schema, key = getattr(link, "object_type", None), getattr(link, "full_key", None)
-        if not isinstance(key, str) or not key:
-            continue
-        names = [field.name for field in dataclasses.fields(schema)] if dataclasses.is_dataclass(schema) else []
-        # A key that exists but was given a bad value comes with the same attributes: its own message is the better one.
-        if names and key.rpartition(".")[2] not in names:
-            return _unknown_key_message(key, names)
-        if isinstance(link, OmegaConfBaseException) and isinstance(link.msg, str):
-            return f"{key}: {link.msg.splitlines()[0]}"
-    text = str(error).partition("Config search path")[0]
-    lines = [line.strip() for line in text.splitlines()]
-    return " ".join(line for line in lines if line and not line.endswith("_schema"))

@@ -6,21 +6,26 @@ import contextlib
 import itertools
 import logging
 import math
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl, create_params_from_overrides
 from omegaconf import OmegaConf
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, check_distribution_compatibility
+from optuna.exceptions import StorageInternalError
 from optuna.trial import Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
-from callbacks.pruning import PRUNED, PRUNER, remember
+from callbacks.pruning import PRUNED, PRUNER, remember, storage_at
 from commands.abandoned_trials import Owner, directory_of
+from commands.app import job_failed, tell
+from commands.config_checks import check_config, without_hydra
 from commands.objective import check_direction, check_study_objective
 from imago.errors import UserError, first_line
 
@@ -65,16 +70,31 @@ class Study(OptunaSweeperImpl):
             )
         if self.storage is not None and self.study_name is None:
             raise UserError("hydra.sweeper.storage needs hydra.sweeper.study_name=…, by which the study is found again")
+        for name, count in (("n_trials", self.n_trials), ("n_jobs", self.n_jobs)):
+            if count < 1:
+                raise UserError(f"hydra.sweeper.{name} must be at least 1, not {count}")
         if getattr(self.launcher, "options", {}).get("wait") is False:
             raise UserError("hydra.launcher.wait=false: a study waits for its trials; leave it out")
         if any(override.startswith("run_dir=") for override in fixed):
             raise UserError("run_dir: trials train below hydra.sweep.dir=…, which goes on with a study; give that")
         self._check_objective(space, fixed)
-        study = self._open(space)
+        self._check_space(space, fixed)
+        try:
+            study = self._open(space)
+            self._make_trials(study, space, fixed)
+        except (StorageInternalError, SQLAlchemyError) as error:
+            raise UserError(
+                f"the study's storage {self.storage} does not answer ({first_line(error)}); the same command goes on "
+                "when it does"
+            ) from error
+        self._finish(study)
+
+    def _make_trials(self, study: optuna.Study, space: dict[str, BaseDistribution], fixed: Sequence[str]) -> None:
         logger.info("study %s: %d trials are there, %d wanted", study.study_name, len(study.trials), self.n_trials)
+        assert self.config is not None
         owner = Owner(Path(str(self.config.hydra.sweep.dir)))
         with owner.present():
-            left = owner.take_up(study)
+            left = [trial for trial in owner.take_up(study) if _is_of(study, trial, space)]
             if left:
                 numbers = ", ".join(str(trial.number) for trial in left)
                 logger.info("study %s: a killed process left these trials, which go on: %s", study.study_name, numbers)
@@ -85,7 +105,6 @@ class Study(OptunaSweeperImpl):
                 for trial in trials:
                     owner.sign(trial)
                 self._run(study, trials, space, fixed)
-        self._finish(study)
 
     def _run(
         self, study: optuna.Study, trials: Sequence[Trial], space: dict[str, BaseDistribution], fixed: Sequence[str]
@@ -111,10 +130,25 @@ class Study(OptunaSweeperImpl):
             HydraConfig.instance().set_config(cfg)  # names of runs are made of it
             check_study_objective(cfg)
 
+    def _check_space(self, space: dict[str, BaseDistribution], fixed: Sequence[str]) -> None:
+        """Refuses keys and names that no trial could have, before one is kept in the study."""
+        assert self.config is not None
+        assert self.hydra_context is not None
+        for values in _samples(space):
+            overrides = [*fixed, *(f"{name}={value}" for name, value in values.items())]
+            cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
+            HydraConfig.instance().set_config(cfg)  # names of runs are made of it
+            check_config(without_hydra(cfg))
+
     def _open(self, space: dict[str, BaseDistribution]) -> optuna.Study:
         sampler = self.sampler
         if getattr(sampler, "func", None) is optuna.samplers.GridSampler:
-            grid = {name: self._to_grid_sampler_choices(distribution) for name, distribution in space.items()}
+            try:
+                grid = {name: self._to_grid_sampler_choices(distribution) for name, distribution in space.items()}
+            except ValueError as error:
+                raise UserError(
+                    f"hydra/sweeper/sampler=grid: {first_line(error)}; give values, or take another sampler"
+                ) from error
             sampler = sampler(grid)
             self.n_trials = min(self.n_trials, math.prod(map(len, grid.values())))
         directions = self._get_directions()
@@ -123,7 +157,7 @@ class Study(OptunaSweeperImpl):
         try:
             study = optuna.create_study(
                 study_name=self.study_name,
-                storage=self.storage,
+                storage=storage_at(self.storage),
                 sampler=sampler,
                 pruner=self.pruner or optuna.pruners.NopPruner(),
                 direction=directions[0],
@@ -150,14 +184,14 @@ class Study(OptunaSweeperImpl):
         assert self.config is not None
         usual = Path(str(self.config.hydra.sweep.dir)).absolute() / str(trial.number)
         elsewhere = directory_of(trial) != str(usual)
-        storage = "null" if self.storage is None else f"'{self.storage}'"
+        storage = "null" if self.storage is None else _quoted(self.storage)
         return (
             *fixed,
             *(f"{name}={value}" for name, value in trial.params.items()),
-            f"callbacks.pruning.study='{study.study_name}'",
+            f"callbacks.pruning.study={_quoted(study.study_name)}",
             f"callbacks.pruning.storage={storage}",
             f"callbacks.pruning.trial={trial.number}",
-            *([f"hydra.sweep.subdir='{directory_of(trial)}'"] if elsewhere else []),
+            *([f"hydra.sweep.subdir={_quoted(directory_of(trial))}"] if elsewhere else []),
         )
 
     def _finish(self, study: optuna.Study) -> None:
@@ -209,11 +243,45 @@ def _divided(overrides: Sequence[str]) -> tuple[list[str], dict[str, BaseDistrib
     return list(fixed.values()), space
 
 
-def _tell(study: optuna.Study, trial: Trial, result: JobReturn) -> None:
+def _samples(space: dict[str, BaseDistribution]) -> Iterator[dict[str, Any]]:
+    """Points of a search space: one, and for each name that can be chosen, of a group say, one that differs in it."""
+
+    def first(distribution: BaseDistribution) -> Any:
+        return distribution.choices[0] if isinstance(distribution, CategoricalDistribution) else distribution.low  # type: ignore[attr-defined]
+
+    usual = {name: first(distribution) for name, distribution in space.items()}
+    yield usual
+    for name, distribution in space.items():
+        if isinstance(distribution, CategoricalDistribution):
+            yield from ({**usual, name: choice} for choice in distribution.choices[1:] if isinstance(choice, str))
+
+
+def _is_of(study: optuna.Study, trial: Trial, space: dict[str, BaseDistribution]) -> bool:
+    """Whether a trial that was left behind is one of this search space; if it is not, it has failed."""
     try:
+        for name, distribution in trial.distributions.items():
+            check_distribution_compatibility(space[name], distribution)
+    except (KeyError, ValueError):
+        logger.warning("trial %d of study %s has another search space, and is given up", trial.number, study.study_name)
+        study.tell(trial, state=TrialState.FAIL)
+        return False
+    return True
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _tell(study: optuna.Study, trial: Trial, result: JobReturn) -> None:
+    value = math.nan
+    if result.status == JobStatus.FAILED:  # not by a mistake of the user's, which it would have told itself
+        error = result._return_value
+        traceback.print_exception(error)
+        tell(f"trial {trial.number} failed: {type(error).__name__}: {first_line(error)}", None)
+        job_failed(trial.number)
+    elif result.return_value is not None:
         value = float(result.return_value)
-    except Exception:  # the job failed, and has said so
-        value = math.nan
     with contextlib.suppress(RuntimeError):  # a grid that is complete wants to stop the loop that Optuna has not made
         if study.trials[trial.number].user_attrs.get(PRUNED):
             study.tell(trial, state=TrialState.PRUNED)

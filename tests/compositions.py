@@ -9,7 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from commands.app import check_config
+from commands.config_checks import check_config
 from conf import schemas
 
 CONF = Path(__file__).parents[1] / "conf"

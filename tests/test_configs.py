@@ -25,7 +25,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
 import train as train_entry
-from commands.app import check_config
+from commands.config_checks import check_config
 from commands.portrait_demo import Plan
 from commands.train import build_module, check_values
 from conf import schemas

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 from hydra import compose, initialize_config_module
 
-from commands.app import check_config
+from commands.config_checks import check_config
 from conf import schemas
 
 DOCS = Path(__file__).parents[1] / "docs"

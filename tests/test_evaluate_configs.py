@@ -4,7 +4,7 @@ import pytest
 from compositions import ALL_OPTIONS, assert_every_node_has_a_schema, composed, hydra_is_ready, needed  # noqa: F401
 from hydra.core.hydra_config import HydraConfig
 
-from commands.app import check_config
+from commands.config_checks import check_config
 from commands.evaluation_job import protocol_of
 from imago.evaluation.protocol import Protocol
 

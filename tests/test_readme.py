@@ -10,7 +10,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from commands.app import check_config, free_key, quoted_path
+from commands.app import free_key, quoted_path
+from commands.config_checks import check_config
 from conf import schemas
 
 ROOT = Path(__file__).parent.parent

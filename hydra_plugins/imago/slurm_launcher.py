@@ -17,10 +17,11 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from commands.app import SweepError, check_config, job_failed
+from commands.app import SweepError, job_failed
 from commands.code_snapshot import copy_code
+from commands.config_checks import check_config, without_hydra
 from imago.errors import MissingDependencyError
 
 try:
@@ -90,7 +91,7 @@ class SlurmLauncher(PluginLauncher):
         for number, overrides in enumerate(job_overrides, initial_job_idx):
             config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
             HydraConfig.instance().set_config(config)  # names of runs are made of it
-            check_config(_without_hydra(config))
+            check_config(without_hydra(config))
             trainer = config.get("trainer")
             asked = (self.params["nodes"], self.params["tasks_per_node"])
             wanted = (1, 1) if trainer is None else (trainer.num_nodes, _devices(trainer.devices))
@@ -186,10 +187,3 @@ def _devices(devices: Any) -> int:
     if not str(devices).isdigit():
         raise SweepError(f"trainer.devices={devices}: on a cluster, give the number of devices of each node")
     return int(devices)
-
-
-def _without_hydra(config: DictConfig) -> DictConfig:
-    bare = copy.copy(config)
-    OmegaConf.set_struct(bare, False)
-    del bare["hydra"]
-    return bare

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from accidents import kill_at
+from accidents import fail_at, kill_at
 from training_runs import TINY, differences, state_of
 
 optuna = pytest.importorskip("optuna")
 
 from commands.abandoned_trials import Owner  # noqa: E402
 from commands.objective import objective_value  # noqa: E402
+from commands.optuna_study import _is_of  # noqa: E402
 
 MEASURED = (
     "total_images=64",
@@ -136,6 +137,13 @@ def test_objective_that_is_not_measured_is_refused_before_training(commands, blo
         (["loss.drift=interval(1, 0.1)"], "loss.drift: "),
         (["loss.drift=tag(log, interval(0, 1))"], "loss.drift: "),
         ([SPACE, "objective=swd/8"], "objective=swd/8 is not measured; choose ms_ssim"),
+        ([SPACE, "hydra.sweeper.n_jobs=-1"], "hydra.sweeper.n_jobs must be at least 1, not -1"),
+        ([SPACE, "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials must be at least 1, not 0"),
+        ([SPACE, "hydra/sweeper/pruner=threshold"], "hydra.sweeper.pruner: Either lower or upper must be specified"),
+        ([SPACE, "hydra.sweeper.pruner.n_warmup_steps=-1"], "hydra.sweeper.pruner: "),
+        ([SPACE, "hydra/sweeper/sampler=grid"], "hydra/sweeper/sampler=grid: GridSampler only supports discrete"),
+        (["seed=interval(0.5, 1.5)"], "could not be converted to Integer"),
+        (["loss=wgan_gp,hindge"], "hindge"),
         ([SPACE, "run_dir=here"], "run_dir: trials train below hydra.sweep.dir=…"),
         ([SPACE, "objective=null"], "objective=null: a study needs one"),
         ([SPACE, "callbacks.gan_metrics=null"], "objective=ms_ssim is not measured: add callbacks=metrics"),
@@ -153,6 +161,52 @@ def test_studies_that_make_no_sense_are_refused_in_a_line(study, tmp_path, overr
     assert message in result.error
     assert result.code == 2
     assert not list(tmp_path.glob("sweep/[0-9]*"))
+
+
+def test_key_that_does_not_exist_leaves_nothing_in_the_study(study, tmp_path):
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    shared = (f"hydra.sweeper.storage={storage}", "hydra.sweeper.study_name=a", "hydra.sweeper.n_trials=1")
+    mistaken = study(*shared, "growth.learning_rte=interval(0.001, 0.002)")
+    assert (mistaken.code, "did you mean learning_rate?" in mistaken.error) == (2, True)
+    assert study(*shared, SPACE).code == 0
+    assert [trial.state.name for trial in optuna.load_study(study_name="a", storage=storage).trials] == ["COMPLETE"]
+
+
+def test_failure_that_nobody_foresaw_is_told_and_counts(study):
+    accident = partial(fail_at, "callbacks.scalar_log:ScalarLog.on_train_batch_end", ValueError("a bug"), 3, 3)
+    result = study(SPACE, "hydra.sweeper.n_trials=2", accident=accident)
+    assert result.code == 1
+    assert "error: trial 0 failed: ValueError: a bug" in result.err
+    assert "1 complete, 1 failed" in result.err
+    assert "error: 1 job(s) of the sweep failed: 0" in result.err
+
+
+def test_storage_that_is_busy_for_a_moment_costs_nothing(study, tmp_path):
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    shared = (SPACE, f"hydra.sweeper.storage={storage}", "hydra.sweeper.study_name=a", "hydra.sweeper.n_trials=1")
+    accident = partial(fail_at, "optuna.trial:Trial.report", RuntimeError("database is locked"), 1, 1)
+    result = study(*shared, accident=accident)
+    assert result.code == 0, result.err
+    assert "the study a could not be told (database is locked)" in result.err
+    (trial,) = optuna.load_study(study_name="a", storage=storage).trials
+    assert list(trial.intermediate_values) == [32, 64]
+
+
+def test_storage_that_does_not_answer_ends_the_command_in_a_line(study):
+    accident = partial(fail_at, "optuna:Study.ask", optuna.exceptions.StorageInternalError("no disk"), 2)
+    result = study(SPACE, "hydra.sweeper.n_trials=2", accident=accident)
+    assert "the study's storage None does not answer (no disk); the same command goes on" in result.err
+    assert result.code == 2
+
+
+def test_trial_of_another_search_space_is_given_up():
+    known = optuna.create_study()
+    trial = known.ask()
+    trial.suggest_float("x", 0, 1)
+    assert _is_of(known, trial, {"x": optuna.distributions.UniformDistribution(0, 2)})
+    assert known.trials[0].state.name == "RUNNING"
+    assert not _is_of(known, trial, {"y": optuna.distributions.UniformDistribution(0, 1)})
+    assert known.trials[0].state.name == "FAIL"
 
 
 def test_study_without_a_completed_trial_is_a_failure_each_time(study, tmp_path):

@@ -8,7 +8,8 @@ from hydra import compose, initialize_config_module
 from PIL import Image, ImageCms
 
 import commands.upres
-from commands.app import check_config, free_key, quoted_path
+from commands.app import free_key, quoted_path
+from commands.config_checks import check_config
 from commands.upres import upres
 from conf import schemas
 from conf.upres_schema import UpresTilingConfig
