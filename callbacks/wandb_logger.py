@@ -17,6 +17,7 @@ from imago.errors import UserError
 from imago.networks.serialization import GENERATOR_FILE
 
 _MODES = (None, "online", "offline", "disabled")
+_OLD_MODES = {"dryrun": "offline", "run": "online"}  # as WANDB_MODE has them, too
 _ARTIFACTS = ("none", "last", "best", "all")
 _BEST = ("best_generator.safetensors", "best.json")
 ID_FILE = "wandb_id.txt"
@@ -115,10 +116,13 @@ def wandb_logger(
     import wandb
 
     if mode is None:
-        mode = os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
+        wished = os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
+        mode = _OLD_MODES.get(wished, wished)
+        if mode not in _MODES:
+            raise UserError(f"WANDB_MODE must be online, offline or disabled, not {wished}")
     try:
         run = wandb.init(
-            id=_run_id(run_dir),
+            id=_run_id(run_dir, of_sweep=sweep is not None),
             name=run_dir.name if sweep is None else f"{sweep}/{run_dir.name}",
             dir=str(run_dir),
             resume="allow",
@@ -153,12 +157,18 @@ def sync_advice(run_dir: Path) -> str | None:
     return f"wandb sync --id {_run_id(run_dir)} {shlex.quote(str(run_dir / 'wandb'))}/offline-run-*"
 
 
-def _run_id(run_dir: Path) -> str:
-    """Of an earlier start, of the W&B agent that started this process, or a new one."""
+def _run_id(run_dir: Path, of_sweep: bool = False) -> str:
+    """Of an earlier start, of the W&B agent that started this process, or a new one.
+
+    Args:
+        run_dir: The run directory.
+        of_sweep: The process trains several runs: they must not share the id that it was started with.
+    """
     path = run_dir / ID_FILE
     if not path.exists():
         with atomic_path(path) as temporary:
-            temporary.write_text(os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4))
+            given = None if of_sweep else os.environ.get("WANDB_RUN_ID")
+            temporary.write_text(given or secrets.token_hex(4))
     return path.read_text().strip()
 
 

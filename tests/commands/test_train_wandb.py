@@ -88,6 +88,19 @@ def test_run_of_a_wandb_agent_takes_its_id(train, tmp_path):
     assert wandb_files(tmp_path)[0].run.run_id == "abc123"
 
 
+def test_jobs_of_a_sweep_do_not_share_an_id_that_was_given(commands, blobs, tmp_path):
+    options = ["-m", *TINY, *LOGGED, f"data.path={blobs}", "total_images=16", "seed=0,1", f"hydra.sweep.dir={tmp_path}"]
+    assert commands.run("train", options, WANDB_RUN_ID="abcd1234", **NO_KEY).code == 0
+    assert len({(tmp_path / job / "wandb_id.txt").read_text() for job in "01"} | {"abcd1234"}) == 3
+
+
+def test_mode_of_the_environment_is_checked(train, tmp_path):
+    result = train(tmp_path / "run", *LOGGED, **(NO_KEY | {"WANDB_MODE": "ofline"}))
+    assert result.error == "error: WANDB_MODE must be online, offline or disabled, not ofline"
+    assert train(tmp_path / "old", *LOGGED, "total_images=16", **(NO_KEY | {"WANDB_MODE": "dryrun"})).code == 0
+    assert len(wandb_files(tmp_path / "old")) == 1
+
+
 def test_divergence_is_an_alert_and_the_run_a_crashed_one(train, tmp_path):
     accident = functools.partial(poison, 16, 1000)
     guard = "callbacks.divergence_guard.max_skipped_in_a_row=3"
