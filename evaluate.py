@@ -1,5 +1,10 @@
 """Measure what generators make. See `python evaluate.py --help` and docs/evaluating.md."""
 
+if __name__ == "__main__":
+    from commands.early_interrupt import end_at_once
+
+    end_at_once()
+
 if __name__ != "__mp_main__":  # worker processes import this file and need nothing of it
     from commands.app import hydra_main
     from commands.evaluate import evaluate

@@ -1,5 +1,10 @@
 """Make pictures, grids and films from a trained generator. See `python generate.py --help`."""
 
+if __name__ == "__main__":
+    from commands.early_interrupt import end_at_once
+
+    end_at_once()
+
 from commands.app import hydra_main
 from commands.generate import generate
 from conf.generate_schema import GenerateConfig

@@ -1,5 +1,10 @@
 """Enlarge faces, photos and films stage by stage, from noise or from files. See `python upres.py --help`."""
 
+if __name__ == "__main__":
+    from commands.early_interrupt import end_at_once
+
+    end_at_once()
+
 from commands.app import hydra_main
 from commands.upres import upres
 from conf.upres_schema import UpresConfig

@@ -18,8 +18,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from commands.config_checks import check_config, describe_config_error
+from commands.early_interrupt import raise_again
 from commands.help import describe
-from commands.job_failures import forget_failure, record_failure
+from commands.job_failures import command_that_goes_on, forget_failure, record_failure
 from commands.processes import place
 from conf import schemas
 from imago.errors import MissingDependencyError, UserError, first_line
@@ -85,7 +86,7 @@ def hydra_main(
         purpose: What the command does, for the help text.
         groups: The folders of conf/ that are its option groups, each with the schemas of those options whose keys the
             help text is to list.
-        when_interrupted: What to tell a user who stopped it.
+        when_interrupted: What to tell a user who stopped it; ``{command}`` is the command that goes on.
     """
     schemas.register()
 
@@ -98,7 +99,11 @@ def hydra_main(
             raise
         return result
 
+    goes_on = "the same command"
+
     def attempt(cfg: DictConfig) -> Any:
+        nonlocal goes_on
+        goes_on = command_that_goes_on()  # Hydra does not know it any more when the command has ended
         if _submitted():
             _set_up_messages()
         try:
@@ -129,6 +134,7 @@ def hydra_main(
         return None
 
     def main() -> None:
+        raise_again()
         _set_up_messages()
         # Hydra's parser takes flags among the overrides for overrides.
         sys.argv[1:] = sorted(
@@ -159,6 +165,9 @@ def hydra_main(
                 raise
             tell(str(error), error)  # a group without an option, as in growth=null
             sys.exit(2)
+        except OSError as error:  # of the directory of a sweep; jobs tell theirs
+            tell(describe_error(error), error)
+            sys.exit(2)
         except AttributeError as error:  # how OmegaConf refuses key=null key={…} in one command
             key = re.search(r"^\s*full_key: (\S+)", str(error), re.MULTILINE)
             if key is None:
@@ -166,7 +175,8 @@ def hydra_main(
             tell(f"{key[1]} is null and takes no keys: leave out one of the two settings", error)
             sys.exit(2)
         except KeyboardInterrupt:
-            tell(f"interrupted{when_interrupted and '; '}{when_interrupted}", None)
+            advice = when_interrupted.format(command=goes_on)
+            tell(f"interrupted{advice and '; '}{advice}", None)
             sys.exit(130)
         if _failed_jobs:
             tell(f"{len(_failed_jobs)} job(s) of the sweep failed: {', '.join(map(str, _failed_jobs))}", None)

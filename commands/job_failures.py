@@ -12,6 +12,7 @@ from commands.processes import place
 
 FAILURE_FILE = "failed.json"  # its overrides and the line with which it failed
 
+_recorded: set[Path] = set()  # directories of jobs whose failure has been told
 _begun: set[Path] = set()  # run directories in which this process has begun to train
 
 
@@ -23,6 +24,14 @@ def job_directory(run_dir: str | None) -> Path:
     return Path(hydra_cfg.runtime.output_dir)
 
 
+def command_that_goes_on() -> str:
+    """Which command goes on where this one was stopped."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return "the same command"
+    given = any(override.startswith("hydra.sweep.dir=") for override in HydraConfig.get().overrides.hydra)
+    return "the same command" if given else f"the same command with hydra.sweep.dir={HydraConfig.get().sweep.dir}"
+
+
 def run_begins(folder: Path) -> None:
     """What fails from now on is the run in this folder, and no longer the attempt to go on with another one there."""
     _begun.add(folder.absolute())
@@ -30,12 +39,15 @@ def run_begins(folder: Path) -> None:
 
 
 def record_failure(cfg: DictConfig, message: str) -> None:
-    """Keeps the line with which a job of a sweep failed; nothing outside of sweeps."""
+    """Keeps the line with which a job of a sweep failed; nothing outside of sweeps. The first line of a job stands."""
     if HydraConfig.get().mode != RunMode.MULTIRUN or not place().first:
         return
     folder = job_directory(cfg.get("run_dir")).absolute()
     if (folder / "config.yaml").exists() and folder not in _begun:  # refused; the run that is there has not failed
         return
+    if folder in _recorded:  # the same error on its way out
+        return
+    _recorded.add(folder)
     record = {"error": " ".join(message.split()), "overrides": list(HydraConfig.get().overrides.task)}
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)

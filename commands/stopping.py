@@ -19,6 +19,7 @@ from callbacks.process_watch import ProcessWatch
 from callbacks.pruning import Pruning
 from callbacks.snapshot import Snapshot
 from callbacks.wandb_logger import sync_advice
+from commands.job_failures import command_that_goes_on
 from commands.processes import place
 from imago import slurm
 from imago.distributed import Stopping, gathered, leave, of_first_process
@@ -45,9 +46,9 @@ def end_early(trainer: pl.Trainer, stopping: Stopping, images_seen: int, total_i
     name = received.name if received else "a signal to another process"
     if trainer.is_global_zero:
         saved = next((one.written for one in _callbacks(trainer, Snapshot)), images_seen)
-        checkpoint = "with a checkpoint; the same command goes on from there"
+        checkpoint = f"with a checkpoint; {command_that_goes_on()} goes on from there"
         if saved != images_seen:  # a run that diverges keeps the one from before
-            checkpoint = "while updates were not finite; the same command goes on from the newest checkpoint"
+            checkpoint = f"while updates were not finite; {command_that_goes_on()} goes on from the newest checkpoint"
         logger.warning("stopped by %s at %d of %d images, %s", name, images_seen, total_images, checkpoint)
     finish_wandb(exit_code=1, preempted=True)
     again = stopping.requeue and trainer.is_global_zero and start_again()
@@ -107,7 +108,7 @@ def stoppable(requeue: bool) -> Iterator[None]:
         yield
     except _StoppedError as stopped:
         if place().first:
-            logger.warning("stopped by %s, not while training; the same command goes on", stopped.number.name)
+            logger.warning("stopped by %s, not while training; %s goes on", stopped.number.name, command_that_goes_on())
         again = requeue and STOP_SIGNALS[stopped.number] and slurm.job_id() is not None
         if place().first:
             again = again and slurm.requeue()

@@ -102,7 +102,7 @@ def signal_at(target: str, call: int, number: signal.Signals) -> None:
     patch(target, replacement)
 
 
-def fail_at(target: str, error: Exception, first: int, last: int | None = None) -> None:
+def fail_at(target: str, error: BaseException, first: int, last: int | None = None) -> None:
     """Makes the calls ``first`` to ``last`` (None: all later ones) of a function raise ``error``."""
 
     def replacement(original: Callable[..., Any]) -> Callable[..., Any]:

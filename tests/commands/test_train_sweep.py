@@ -1,11 +1,14 @@
 """-m: a directory for every job, and one that fails does not stop the others."""
 
+import json
+import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
-from accidents import patch
+from accidents import fail_at, patch
 from training_runs import TINY, differences, state_of
 
 
@@ -66,3 +69,38 @@ def without_plugins() -> None:
         "importlib.util:find_spec",
         lambda original: lambda name, *rest: None if "hydra_plugins" in name else original(name, *rest),
     )
+
+
+def interrupt_in(folder: Path) -> None:
+    """Ctrl-C in the third step of a command that was given in a folder."""
+    os.chdir(folder)
+    fail_at("callbacks.scalar_log:ScalarLog.on_train_batch_end", KeyboardInterrupt(), 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "command"),
+    [
+        ([], "the same command with hydra.sweep.dir=multirun/"),  # it would begin in another directory
+        (["hydra.sweep.dir=sweep"], "the same command goes on from the newest checkpoint"),
+    ],
+)
+def test_interrupted_sweep_says_which_command_goes_on(commands, blobs, tmp_path, options, command):
+    arguments = ["-m", *TINY, f"data.path={blobs}", "total_images=32", *options]
+    result = commands.run("train", arguments, partial(interrupt_in, tmp_path))
+    assert result.error.startswith(f"error: interrupted; {command}")
+    assert result.code == 130
+
+
+def test_sweep_directory_that_is_a_file_is_told_in_a_line(commands, blobs, tmp_path):
+    (tmp_path / "file").touch()
+    result = sweep(commands, blobs, "seed=0,1", f"hydra.sweep.dir={tmp_path / 'file'}")
+    assert str(tmp_path / "file") in result.error
+    assert result.code == 2
+
+
+def test_job_on_a_cluster_keeps_the_line_that_it_told(commands, blobs, tmp_path):
+    options = ["-m", *TINY, f"data.path={blobs}", "growth.batch_size=7", f"hydra.sweep.dir={tmp_path}"]
+    result = commands.run("train", options, SUBMITIT_EXECUTOR="slurm")  # where an error is raised again, for Slurm
+    assert result.code == 1
+    told = next(line for line in result.err.splitlines() if line.startswith("error: "))
+    assert json.loads((tmp_path / "0" / "failed.json").read_text())["error"] == told.removeprefix("error: ")
