@@ -19,7 +19,7 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from omegaconf import OmegaConf
 
-from commands.app import SweepError, job_failed
+from commands.app import SweepError, job_failed, tell
 from commands.code_snapshot import copy_code
 from commands.config_checks import check_config, without_hydra
 from imago.errors import MissingDependencyError
@@ -81,18 +81,30 @@ class SlurmLauncher(PluginLauncher):
         logger.info("run directories, logs and code in %s", sweep_dir)
         if not self.options.get("wait", True):
             return [JobReturn(status=JobStatus.COMPLETED, _return_value=None) for _ in jobs]
-        return self._results(jobs, initial_job_idx)
+        try:
+            return self._results(jobs, initial_job_idx)
+        except KeyboardInterrupt:
+            numbers = " ".join(sorted(_queue(jobs) or {job.job_id for job in jobs}))
+            tell(f"interrupted; the jobs go on without this command, and end by: scancel {numbers}", None)
+            sys.exit(130)
 
     def _check(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> None:
         """Composes each job's configuration, and compares what is asked of Slurm with what will train there."""
         if shutil.which("sbatch") is None or shutil.which("srun") is None:
             raise SweepError("sbatch was not found: jobs are submitted from a machine of the cluster")
         assert self.hydra_context is not None
+        shapes = set()
         for number, overrides in enumerate(job_overrides, initial_job_idx):
             config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
             HydraConfig.instance().set_config(config)  # names of runs are made of it
             check_config(without_hydra(config))
             trainer = config.get("trainer")
+            shapes.add(None if trainer is None else (trainer.num_nodes, str(trainer.devices)))
+            if len(shapes) > 1:
+                raise SweepError(
+                    "the jobs of one sweep are one array, of as many nodes and tasks each: give each number of "
+                    "trainer.num_nodes and trainer.devices a command of its own"
+                )
             asked = (self.params["nodes"], self.params["tasks_per_node"])
             wanted = (1, 1) if trainer is None else (trainer.num_nodes, _devices(trainer.devices))
             if asked != wanted:

@@ -1,6 +1,7 @@
 """Sweeps whose jobs Slurm runs, each on both nodes."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -78,6 +79,21 @@ def test_submitting_without_waiting_leaves_the_job_in_the_queue(cluster, blobs, 
     assert state_of(tmp_path / "0")["images_seen"] == 16
 
 
+def test_interrupt_while_waiting_leaves_the_job_and_says_so(cluster, blobs, tmp_path):
+    sweep = start(cluster, tmp_path, blobs)
+    cluster.wait_for(lambda: cluster.run("squeue", "-h") != "", 60)
+    cluster.wait_for((tmp_path / "code" / "train.py").exists, 60)
+    time.sleep(2)
+    sweep.send_signal(signal.SIGINT)
+    _, err = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130, err
+    (job,) = cluster.run("squeue", "-h", "-r", "-o", "%i").split()
+    assert f"error: interrupted; the jobs go on without this command, and end by: scancel {job}" in err
+    assert "Traceback" not in err
+    cluster.run("scancel", job)
+    cluster.wait_for(lambda: cluster.run("squeue", "-h") == "", 60)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -86,6 +102,7 @@ def test_submitting_without_waiting_leaves_the_job_in_the_queue(cluster, blobs, 
             "nothing was submitted: sbatch: error: Batch job submission failed: Invalid",
         ),
         (("hydra.launcher.nodes=1",), "job 0: Slurm is asked for nodes=1 and tasks_per_node=1, the trainer has"),
+        (("trainer.devices=1,2",), "the jobs of one sweep are one array, of as many nodes and tasks each"),
         (("trainer.devices=auto",), "Value 'auto' of type 'str' could not be converted to Integer"),
         (("data.pathh=x",), "unknown key 'data.pathh'; did you mean path?"),
     ],
