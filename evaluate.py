@@ -7,13 +7,12 @@ if __name__ == "__main__":
 
 if __name__ != "__mp_main__":  # worker processes import this file and need nothing of it
     from commands.app import hydra_main
-    from commands.evaluate import evaluate
     from conf.evaluate_schema import EvaluateConfig
     from imago.evaluation.protocol import Protocol
 
     main = hydra_main(
         "evaluate",
-        evaluate,
+        "commands.evaluate:evaluate",
         EvaluateConfig,
         "Measure what generators make.",
         groups={"data": {}, "protocol": {"pggan": Protocol}},

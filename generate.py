@@ -6,10 +6,11 @@ if __name__ == "__main__":
     end_at_once()
 
 from commands.app import hydra_main
-from commands.generate import generate
 from conf.generate_schema import GenerateConfig
 
-main = hydra_main("generate", generate, GenerateConfig, "Make pictures, grids and films from a trained generator.")
+main = hydra_main(
+    "generate", "commands.generate:generate", GenerateConfig, "Make pictures, grids and films from a trained generator."
+)
 
 if __name__ == "__main__":
     main()

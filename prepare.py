@@ -7,13 +7,12 @@ if __name__ == "__main__":
 
 if __name__ != "__mp_main__":  # worker processes import this file and need nothing of it
     from commands.app import hydra_main
-    from commands.prepare import prepare
     from conf.prepare_schema import PrepareConfig
     from conf.source_schemas import ONLY_TO_PREPARE, SOURCES
 
     main = hydra_main(
         "prepare",
-        prepare,
+        "commands.prepare:prepare",
         PrepareConfig,
         "Pack, rank or verify data sets.",
         groups={"source": SOURCES | ONLY_TO_PREPARE},

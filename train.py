@@ -9,12 +9,11 @@ GROUPS = ("callbacks", "data", "experiment", "growth", "launcher", "logger", "lo
 
 if __name__ != "__mp_main__":  # processes that pack data import this file and need nothing of it
     from commands.app import hydra_main
-    from commands.train import train
     from conf.schemas import TrainConfig
 
     main = hydra_main(
         "train",
-        train,
+        "commands.train:train",
         TrainConfig,
         "Train a GAN, or go on with the run in run_dir.",
         groups={group: {} for group in GROUPS},

@@ -6,11 +6,13 @@ if __name__ == "__main__":
     end_at_once()
 
 from commands.app import hydra_main
-from commands.upres import upres
 from conf.upres_schema import UpresConfig
 
 main = hydra_main(
-    "upres", upres, UpresConfig, "Enlarge faces, photos and films stage by stage, from noise or from files."
+    "upres",
+    "commands.upres:upres",
+    UpresConfig,
+    "Enlarge faces, photos and films stage by stage, from noise or from files.",
 )
 
 if __name__ == "__main__":

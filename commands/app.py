@@ -1,5 +1,6 @@
 """Hydra apps that talk to users: one clear line for a mistake, with the names that would have been right."""
 
+import importlib
 import importlib.util
 import logging
 import os
@@ -67,7 +68,7 @@ _FLAGS = ("-m", "--multirun", "--resolve")
 
 def hydra_main(
     config_name: str,
-    task: Callable[[Any], Any],
+    task: str | Callable[[Any], Any],
     schema: type[Any],
     purpose: str,
     groups: Mapping[str, Mapping[str, type[Any]]] | None = None,
@@ -81,7 +82,8 @@ def hydra_main(
 
     Args:
         config_name: The file in conf/ that the command starts from.
-        task: Takes the checked configuration.
+        task: Takes the checked configuration; or where that function is, ``"commands.train:train"``: then what it needs
+            is not imported before the command is known to make sense.
         schema: The dataclass of its configuration, for the help text.
         purpose: What the command does, for the help text.
         groups: The folders of conf/ that are its option groups, each with the schemas of those options whose keys the
@@ -108,7 +110,7 @@ def hydra_main(
             _set_up_messages()
         try:
             check_config(cfg)
-            result = task(cfg)
+            result = _function(task)(cfg)
             forget_failure(cfg)
             return result
         except RuntimeError as error:
@@ -183,6 +185,14 @@ def hydra_main(
             sys.exit(1)
 
     return main
+
+
+def _function(task: str | Callable[[Any], Any]) -> Callable[[Any], Any]:
+    if not isinstance(task, str):
+        return task
+    module, _, name = task.partition(":")
+    function: Callable[[Any], Any] = getattr(importlib.import_module(module), name)
+    return function
 
 
 def job_failed(number: int) -> None:
