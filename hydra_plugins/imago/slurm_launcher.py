@@ -129,8 +129,11 @@ class SlurmLauncher(PluginLauncher):
             queue = _queue(jobs)
             for i, job in list(waiting.items()):
                 tasks = [job.task(k) for k in range(job.num_tasks)]
+                if queue is not None and job.job_id in queue:  # results that are there may be of an earlier start
+                    unseen[i] = 0
+                    continue
                 ended = all(task.paths.result_pickle.exists() for task in tasks)
-                unseen[i] = 0 if ended or queue is None or job.job_id in queue else unseen[i] + 1
+                unseen[i] += queue is not None
                 if not ended and unseen[i] < _UNSEEN:
                     continue
                 del waiting[i]

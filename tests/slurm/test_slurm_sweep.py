@@ -26,7 +26,13 @@ LAUNCHER = (
 def start(cluster: Cluster, folder: Path, data: Path, *overrides: str) -> subprocess.Popen[str]:
     words = [sys.executable, "train.py", *LONG, *LAUNCHER, f"data.path={data}", f"hydra.sweep.dir={folder}", *overrides]
     return subprocess.Popen(
-        words, cwd=REPOSITORY, env=cluster.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        words,
+        cwd=REPOSITORY,
+        env=cluster.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # as from a terminal, whatever runs the tests
     )
 
 
