@@ -175,6 +175,8 @@ class DlibLandmarks:
 
         _, predictor = self._open()
         pixels = np.ascontiguousarray(image)
+        if 1 in pixels.shape[:2]:
+            pixels = pixels.copy()  # along a side of one pixel NumPy allows any stride, dlib does not
         found = []
         for (left, top, right, bottom), score in self._boxes(pixels):
             parts = predictor(pixels, dlib.rectangle(round(left), round(top), round(right), round(bottom))).parts()

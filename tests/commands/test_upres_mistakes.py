@@ -7,7 +7,9 @@ import commands.upres
 from commands.upres import upres
 from conf.upres_schema import UpresTilingConfig
 from imago.errors import MissingDependencyError, UserError
-from upres_stand_ins import config, photo, saved, stand_ins
+from imago.faces.finding import LandmarkFinder
+from imago.faces.landmarks import DlibLandmarks
+from upres_stand_ins import config, photo, pixels, saved, stand_ins
 
 __all__ = ["photo", "stand_ins"]  # fixtures
 
@@ -70,6 +72,20 @@ def test_a_single_picture_without_a_face(tmp_path):
     path = saved(tmp_path / "dark.png", np.zeros((64, 64, 3), np.uint8))
     with pytest.raises(UserError, match=r"dark.png: no face found; mode=whole enlarges the entire picture"):
         upres(config(tmp_path, input=str(path)))
+
+
+def test_a_picture_of_one_pixel(tmp_path, monkeypatch):
+    pytest.importorskip("dlib")
+    try:
+        finder = LandmarkFinder({"dlib": DlibLandmarks()})
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+    monkeypatch.setattr(commands.upres, "find_finder", lambda *arguments: finder)
+    path = saved(tmp_path / "dot.png", np.full((1, 1, 4), 200, np.uint8))
+    with pytest.raises(UserError, match=r"dot.png: no face found"):
+        upres(config(tmp_path, input=str(path)))
+    made = upres(config(tmp_path, input=str(path), mode="whole", contact_sheet=False))[0]
+    assert pixels(made).shape == (4, 4, 4)
 
 
 def test_an_empty_folder_and_out_that_is_a_file(tmp_path, photo):

@@ -104,6 +104,11 @@ def test_a_face_that_fills_the_photo_is_found_with_a_border(detector: DlibLandma
     assert np.linalg.norm(found.landmarks - expected, axis=1).mean() / between_eyes < 0.15
 
 
+@pytest.mark.parametrize("extent", [(1, 1), (1, 4), (4, 1), (3, 3)])
+def test_a_picture_of_a_few_pixels_has_no_face(detector: DlibLandmarks, extent: tuple[int, int]) -> None:
+    assert detector.detect(np.zeros((*extent, 4), np.uint8)[..., :3]) == []
+
+
 def test_the_detector_survives_pickling_and_opens_its_models_anew(detector: DlibLandmarks) -> None:
     picture, _ = draw_portrait(sample_attributes(1, 0), 256)
     before = detector.detect(picture)
