@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from commands.checkpoints import images_in_epoch, run_of
+from commands.command_line import command_line
 from commands.devices import find_device
 from commands.figures import figure_of_run
 from commands.generate_dataset import generate_dataset
@@ -140,10 +141,9 @@ def _images(job: Job) -> list[Path]:
     print(f"wrote {len(written)} picture{'s' * (len(written) > 1)} of {height}×{width} to {job.out}: {names}")
     if len(written) > 1:
         seed, number = keys[-1]
-        options = [f"checkpoint={job.cfg.checkpoint}", f"seed={seed}", f"pictures=[{number}]"]
-        options += [f"{name}={value}" for name, value in job.settings.items()]
-        options += [f"labels.{name}={value}" for name, value in job.labels.words.items()]
-        print(f"the last alone: python generate.py {' '.join(options)}")
+        options: dict[str, object] = {"checkpoint": job.cfg.checkpoint, "seed": seed, "pictures": [number]}
+        labels = {f"labels.{name}": value for name, value in job.labels.words.items()}
+        print(f"the last alone: {command_line('generate.py', {**options, **job.settings, **labels})}")
     return written
 
 

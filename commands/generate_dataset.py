@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from commands.checkpoints import data_of_run
+from commands.command_line import option_text
 from datamodules.progress import PreparationProgress
 from imago import __version__
 from imago.atomic import atomic_path
@@ -89,7 +90,8 @@ def generate_dataset(job: Job) -> list[Path]:
     for name, number in selection.left_out.items():
         print(f"left out: {number} {name}, of {selection.tried} pictures")
     if tuple(dataset.base) == tuple(network.get("base", [4, 4])):
-        print(f"to train on them besides real images: python train.py … data.include_synthetic={job.out}")
+        option = option_text("data.include_synthetic", job.out)
+        print(f"to train on them besides real images: python train.py … {option}")
     else:
         print("their shape is not that of the training data; read_back=true makes pictures of that shape")
     return [job.out]

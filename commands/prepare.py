@@ -9,7 +9,9 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from commands.app import SweepError
+from commands.command_line import command_line, option_text
 from conf.prepare_schema import PrepareConfig
+from conf.schemas import DataConfig
 from conf.source_schemas import ONLY_TO_PREPARE, SOURCES, DrawnPortraitsOptions
 from datamodules.progress import PreparationProgress
 from imago.data import PackedDataset, pack
@@ -117,7 +119,16 @@ def _tell(packed: PackedDataset) -> None:
         )
     if packed.source == "AlignedFaces":
         print(f"  {CELEBA_HQ_LIKE}")
-    print(f"  train on it with: python train.py data=packed data.path={packed.path} resolution={height}")
+    print(f"  train on it with: {_training_command(packed)}")
+
+
+def _training_command(packed: PackedDataset) -> str:
+    options: dict[str, object] = {"data.path": packed.path, "resolution": packed.resolutions[-1]}
+    if packed.channels != DataConfig.channels:
+        options["data.channels"] = packed.channels
+    if packed.base != (4, 4):
+        options["base"] = packed.base
+    return command_line("train.py", options, "data=packed")
 
 
 def _rank(cfg: PrepareConfig) -> None:
@@ -132,7 +143,7 @@ def _rank(cfg: PrepareConfig) -> None:
     if scores is None:
         return
     table = rank(source, scores, out, cfg.keep_count or count)
-    print(f"{table}: the scores, best first; as a list: source.keep={table}")
+    print(f"{table}: the scores, best first; as a list: {option_text('source.keep', table)}")
     print(f"{table.parent / 'best.png'}, {table.parent / 'worst.png'}: the best and the worst")
 
 

@@ -72,11 +72,12 @@ def test_killed_and_resumed(commands, run, labelled, tmp_path):
 
 @pytest.fixture(scope="module")
 def synthetic(commands, run, tmp_path_factory):
-    out = tmp_path_factory.mktemp("packs") / "synthetic"
+    out = tmp_path_factory.mktemp("packs") / "synthetic pictures"
     arguments = [f"checkpoint={run}", "what=dataset", "count=21", f"out={out}", "device=cpu", "batch_size=8"]
     result = commands.run("generate", arguments)
     assert result.code == 0, result.err
     assert "wrote 21 labelled pictures of 16×16" in result.out
+    assert f"besides real images: python train.py … 'data.include_synthetic={out}'\n" in result.out
     return out
 
 

@@ -1,3 +1,4 @@
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,15 @@ def test_images_are_named_after_seed_and_number(loaded, run, capsys):
         np.testing.assert_array_equal(pixels(path), expected_picture(5, number))
     output = capsys.readouterr().out
     assert str(folder) in output
-    assert f"checkpoint={run} seed=5 pictures=[2]\n" in output
+    command = output.split("the last alone: ")[1].splitlines()[0]
+    assert shlex.split(command) == ["python", "generate.py", f"checkpoint={run}", "seed=5", "pictures=[2]"]
+
+
+def test_a_path_with_spaces_and_commas_is_quoted_in_the_printed_command(loaded, run, capsys):
+    other = run.rename(run.with_name("my run, the 2nd"))
+    generate(config(other, count=2))
+    command = capsys.readouterr().out.split("the last alone: ")[1].splitlines()[0]
+    assert shlex.split(command)[2] == f"checkpoint='{other}'"
 
 
 def test_the_printed_recipe_makes_the_same_picture_again(loaded, run, tmp_path):

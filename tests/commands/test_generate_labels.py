@@ -96,7 +96,7 @@ def test_a_picture_is_its_seed_its_number_and_its_labels(loaded, run, tmp_path):
 def test_the_printed_recipe_asks_for_the_same_labels(loaded, run, capsys):
     generate(config(run, count=2, labels={"hair color": "Light Brown", "smile": False}))
     recipe = capsys.readouterr().out.strip().splitlines()[-1]
-    assert recipe.endswith("seed=0 pictures=[1] labels.hair_color=light_brown labels.smile=no")
+    assert recipe.endswith("seed=0 'pictures=[1]' labels.hair_color=light_brown labels.smile=no")
 
 
 def test_file_names_and_metadata_tell_the_labels(loaded, run):

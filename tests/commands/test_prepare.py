@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 from imago.data import PackedDataset, pack
 from imago.data.drawn_portraits import draw_portrait, sample_attributes
 from imago.data.sources.folder import FolderSource
+from training_runs import TINY
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,19 @@ def test_packs_and_tells_what_it_made(prepare, tmp_path, photos):
     assert packed.checksum == by_hand.checksum
     again = prepare(f"out={tmp_path / 'out'}", "max_unreadable=0.2")
     assert again.code == 0, again.err
+
+
+def test_the_command_that_it_prints_trains_on_the_pack(prepare, commands, tmp_path):
+    out = tmp_path / "grey, of another base"
+    result = prepare(f"out='{out}'", "max_unreadable=0.2", "channels=1", "base=[6,8]")
+    assert result.code == 0, result.err
+    command = result.out.split("train on it with: ")[1].splitlines()[0]
+    python, program, *options = shlex.split(command)
+    assert (python, program) == ("python", "train.py")
+    assert options[1:] == [f"data.path='{out}'", "resolution=24", "data.channels=1", "base=[6,8]"]
+    small = [option for option in TINY if not option.startswith(("resolution=", "data="))]
+    trained = commands.run("train", [*options, *small, f"run_dir={tmp_path / 'run'}", "total_images=16"])
+    assert trained.code == 0, trained.err
 
 
 def test_a_list_filters_the_pack(prepare, tmp_path):
