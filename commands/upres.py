@@ -71,7 +71,8 @@ def _make(job: UpresJob) -> None:
             if file.is_film:
                 upres_film_file(job, file, film_options(cfg))
             else:
-                upres_picture(job, file)
+                with nullcontext() if job.finder is None else job.finder.uncounted_on_failure():
+                    upres_picture(job, file)
     if any(not file.is_film for file in inputs.files):
         job.tell_landmarks("pictures")
     try:

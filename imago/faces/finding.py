@@ -10,7 +10,8 @@ the picture enlarged (of 150 photos of faces at 32² it finds 25 as they are and
 import importlib
 import importlib.util
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,16 @@ class LandmarkFinder:
     def fresh(self) -> "LandmarkFinder":
         """The same detectors, and nothing seen or counted yet."""
         return LandmarkFinder(self.detectors)
+
+    @contextmanager
+    def uncounted_on_failure(self) -> Iterator[None]:
+        """Pictures looked at within the block count only if nothing is raised: of those that fail nothing is made."""
+        before = self.pictures, self.found.copy()
+        try:
+            yield
+        except BaseException:
+            self.pictures, self.found = before
+            raise
 
     def held(self, frames: int) -> None:
         """Counts frames of a film whose landmarks were taken over from the frame before."""

@@ -8,6 +8,7 @@ import torch
 
 from commands.app import IncompleteError
 from commands.upres import upres
+from commands.upres_job import UpresJob
 from conf.upres_schema import UpresTilingConfig
 from imago.errors import UserError
 from tile_networks import nearest
@@ -31,7 +32,26 @@ def test_a_folder_goes_on_past_what_fails(tmp_path, capsys):
     assert "dark.png (no face found; mode=whole enlarges the entire picture)" in str(caught.value)
     names = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png"))
     assert names == ["a.png", "contact-sheet.png", "deep/er/b.png"]
-    assert "landmarks found in 2 of 3 pictures" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "landmarks found in 2 of 2 pictures\n" in output  # of dark.png no picture was made, so no guide was drawn
+
+
+def test_only_pictures_that_were_made_had_an_empty_guide(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "photos"
+    for name in ("a", "b"):
+        saved(folder / f"{name}.png", np.zeros((20, 20, 3), np.uint8))
+    saved(folder / "c.png", PORTRAIT)
+
+    def write(job, path, *arguments, **carried):
+        if path.name == "a.png":
+            raise UserError("cannot be written")
+        return written(job, path, *arguments, **carried)
+
+    written = UpresJob.write
+    monkeypatch.setattr(UpresJob, "write", write)
+    with pytest.raises(IncompleteError, match="1 of 3 files failed"):
+        upres(config(tmp_path, input=str(folder), mode="whole", size=64))
+    assert "landmarks found in 1 of 2 pictures; 1 had an empty guide\n" in capsys.readouterr().out
 
 
 def test_what_is_there_is_left_out(tmp_path, capsys):
