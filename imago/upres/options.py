@@ -63,7 +63,10 @@ class TilingOptions:
             raise UserError(f"colour_blur={self.colour_blur}: must be positive, in pixels of the input")
         if isinstance(self.variants, str) or len(self.variants) == 0:
             raise UserError(f"variants={self.variants!r}: must be a list of at least one, such as [plain,flip]")
-        parsed = self.parsed_variants
+        try:
+            parsed = self.parsed_variants
+        except UserError as error:
+            raise UserError(f"variants: {error}") from error
         if len(set(parsed)) != len(parsed):
             raise UserError(f"variants={list(self.variants)}: one of them comes twice")
 

@@ -5,7 +5,7 @@ import pytest
 
 import commands.upres
 from commands.upres import upres
-from conf.upres_schema import UpresTilingConfig
+from conf.upres_schema import UpresFilmConfig, UpresTilingConfig
 from imago.errors import MissingDependencyError, UserError
 from imago.faces.finding import LandmarkFinder
 from imago.faces.landmarks import DlibLandmarks
@@ -53,7 +53,8 @@ def test_without_dlib_it_is_told_what_to_do(tmp_path, monkeypatch, photo):
         ({"out": "big.png"}, "out is a folder"),
         ({"tiling": UpresTilingConfig(stride=17)}, "stride=17"),
         ({"tiling": UpresTilingConfig(stride=0)}, "tiling.stride=0"),
-        ({"tiling": UpresTilingConfig(variants=["mirror"])}, "unknown variant 'mirror'"),
+        ({"film": UpresFilmConfig(k=1)}, "^film.k=1: must be"),
+        ({"tiling": UpresTilingConfig(variants=["mirror"])}, "^tiling.variants: unknown variant 'mirror'"),
         (
             {"tiling": UpresTilingConfig(variants=["plain", "flip"], combine="best", score="discriminator")},
             "no discrim",
