@@ -10,6 +10,7 @@ import lzma
 import pickle
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,11 +118,13 @@ def load_generator(path: str | Path, device: str | torch.device = "cpu") -> Load
         UserError: There is no such file, it is damaged, or it is not imago's.
     """
     path = find_generator(path)
+    checkpoint: dict[str, Any] = {}
     if path.suffix == ".ckpt":
         checkpoint = load_checkpoint(path)
         description, tensors = checkpoint.get("description"), checkpoint.get("generator_ema")
     else:
         description, tensors = read_safetensors(path)
+    refuse_classifier(path, description, checkpoint)
     if not isinstance(description, dict) or not isinstance(tensors, dict) or "network" not in description:
         raise UserError(f"{path}: not written by imago: nothing in it says how to build a network")
     if description.get("format") != FORMAT_VERSION:
@@ -161,17 +164,36 @@ def read_description(path: str | Path) -> dict[str, Any]:
         UserError: There is no such file, it is damaged, or it is not imago's.
     """
     path = find_generator(path)
+    checkpoint: dict[str, Any] = {}
     if path.suffix == ".ckpt":
-        description = load_checkpoint(path).get("description")
+        checkpoint = load_checkpoint(path)
+        description = checkpoint.get("description")
     else:
         try:
             with safe_open(path, framework="pt") as file:
                 description = json.loads((file.metadata() or {}).get("imago", "null"))
         except (SafetensorError, OSError, json.JSONDecodeError) as error:
             raise UserError(f"{path}: not a whole .safetensors file ({first_line(error)})") from error
+    refuse_classifier(path, description, checkpoint)
     if not isinstance(description, dict) or not {"config", "resolution", "images_seen"} <= description.keys():
         raise UserError(f"{path}: not written by imago: nothing in it says how to build a network")
     return description
+
+
+def refuse_classifier(path: Path, description: Any, checkpoint: Mapping[str, Any]) -> None:
+    """Tells what is wrong with a file that is imago's and yet no use to who wants pictures.
+
+    Args:
+        path: Of the file.
+        description: What it says about its network; the checkpoints of classifiers say nothing.
+        checkpoint: What is in it, if it is a ``.ckpt``.
+
+    Raises:
+        UserError: It holds an attribute classifier.
+    """
+    named = isinstance(description, dict) and description.get("network") == "AttributeClassifier"
+    if named or (description is None and {"network", "best"} <= checkpoint.keys()):
+        raise UserError(f"{path}: holds an attribute classifier, which makes no pictures")
 
 
 def find_generator(path: str | Path) -> Path:

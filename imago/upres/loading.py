@@ -15,6 +15,7 @@ from imago.networks.serialization import (
     find_generator,
     load_checkpoint,
     read_safetensors,
+    refuse_classifier,
 )
 from imago.upres.selection import Score, patch_score
 from imago.upres.stages import Stage
@@ -41,6 +42,7 @@ def load_stage(path: str | Path, device: str | torch.device = "cpu") -> Stage:
         beside = Path(path).expanduser() / CHECKPOINT_FILE
         if beside.is_file():
             checkpoint = load_checkpoint(beside)
+    refuse_classifier(file, description, checkpoint or {})
     if not isinstance(description, dict) or not isinstance(tensors, dict) or "network" not in description:
         raise UserError(f"{file}: not written by imago: nothing in it says how to build a network")
     if description.get("format") != FORMAT_VERSION:

@@ -16,6 +16,8 @@ from imago.classification.report import Row, report, report_table
 from imago.errors import UserError
 from imago.networks import ProgressiveDiscriminator
 from imago.networks.attribute_classifier import AttributeClassifier
+from imago.networks.serialization import load_generator, read_description
+from imago.upres.loading import load_stage
 
 
 @pytest.fixture
@@ -93,6 +95,16 @@ def test_files_that_hold_no_classifier(network, tmp_path):
     save_file({"a": torch.zeros(1)}, path, {"imago": json.dumps(description)})
     assert "cannot be built" in refused(path)
     assert ProgressiveDiscriminator  # registered, and yet no classifier
+
+
+@pytest.mark.parametrize("read", [load_generator, read_description, load_stage])
+def test_who_wants_pictures_is_told_that_it_is_a_classifier(network, tmp_path, read):
+    file, checkpoint = tmp_path / CLASSIFIER_FILE, tmp_path / "last.ckpt"
+    save_classifier(file, network, 640)
+    torch.save({"network": network.state_dict(), "best": {"images_seen": 640}, "images_seen": 640}, checkpoint)
+    for path in (file, checkpoint):
+        with pytest.raises(UserError, match=f"{path.name}: holds an attribute classifier, which makes no pictures$"):
+            read(path)
 
 
 def test_figures_stay_in_their_folder():
