@@ -112,14 +112,16 @@ def _tell(packed: PackedDataset) -> None:
     if packed.landmarks is not None:
         found = int(np.isfinite(packed.landmarks[:, 0, 0]).sum())
         print(f"  landmarks: {found:,} images")
-    if packed.unreadable:
-        unreadable = packed.unreadable - packed.skipped
-        print(
-            f"  left out: {packed.skipped:,} skipped, {unreadable:,} unreadable; see {packed.path / 'unreadable.csv'}"
-        )
+    _tell_left_out(packed.unreadable, packed.skipped, packed.path)
     if packed.source == "AlignedFaces":
         print(f"  {CELEBA_HQ_LIKE}")
     print(f"  train on it with: {_training_command(packed)}")
+
+
+def _tell_left_out(left_out: int, skipped: int, folder: Path) -> None:
+    if left_out:
+        unreadable = left_out - skipped
+        print(f"  left out: {skipped:,} skipped, {unreadable:,} unreadable; see {folder / 'unreadable.csv'}")
 
 
 def _training_command(packed: PackedDataset) -> str:
@@ -145,6 +147,7 @@ def _rank(cfg: PrepareConfig) -> None:
     table = rank(source, scores, out, cfg.keep_count or count)
     print(f"{table}: the scores, best first; as a list: {option_text('source.keep', table)}")
     print(f"{table.parent / 'best.png'}, {table.parent / 'worst.png'}: the best and the worst")
+    _tell_left_out(len(scores.left_out), scores.skipped, table.parent)
 
 
 def _detector() -> Any:

@@ -17,7 +17,7 @@ from imago.data.locking import exclusive
 from imago.data.packing import Progress
 from imago.data.parallel import ordered_map
 from imago.data.quality import QUALITY_VERSION, SMALLEST_SIDE, score_image
-from imago.data.sources.source import Source, UnreadableImageError, read_all
+from imago.data.sources.source import SkippedImageError, Source, UnreadableImageError, read_all
 from imago.data.sources.subset import Subset, keep_names, part_of
 from imago.errors import UserError
 from imago.faces.landmarks import Face, LandmarkDetector
@@ -36,7 +36,8 @@ class Scores:
         names: Names of the images.
         hashes: Their perceptual hashes.
         columns: Score → one number per image; NaN where it is unknown.
-        left_out: (name, reason) of the entries that could not be read.
+        left_out: (name, reason) of what has no scores.
+        skipped: How many of these could be read, but are not wanted or too small.
         entries: Entries of the source that have been scored.
     """
 
@@ -44,6 +45,7 @@ class Scores:
     hashes: list[str] = field(default_factory=list)
     columns: "dict[str, array[float]]" = field(default_factory=dict)
     left_out: list[tuple[str, str]] = field(default_factory=list)
+    skipped: int = 0
     entries: int = 0
 
     def extend(self, record: dict[str, Any]) -> None:
@@ -58,6 +60,7 @@ class Scores:
                 if len(values) < len(self.names):
                     values.append(float("nan"))
         self.left_out += [(name, reason) for name, reason in record["left_out"]]
+        self.skipped += record.get("skipped", 0)
         self.entries += record["entries"]
 
     def best_first(self) -> NDArray[np.int64]:
@@ -182,23 +185,26 @@ def _records(journal: Path, identity: dict[str, Any]) -> tuple[int, list[dict[st
 
 
 def _score_run(task: tuple[Source, LandmarkDetector | None], run: range) -> dict[str, Any]:
-    """One record of the journal: {"entries", "items": [[name, {column: value}]], "left_out"}."""
+    """One record of the journal: {"entries", "items": [[name, {column: value}]], "left_out", "skipped"}."""
     source, detector = task
     items: list[Any] = []
     left_out: list[tuple[str, str]] = []
+    skipped = 0
     for index in run:
         try:
             found = read_all(source, index)
         except UnreadableImageError as error:
             left_out.append((error.name or source.item_name(index), error.reason))
+            skipped += isinstance(error, SkippedImageError)
             continue
         for item in found:
             if min(item.image.shape[:2]) < SMALLEST_SIDE:
                 left_out.append((item.name, f"smaller than {SMALLEST_SIDE} pixels: too small to judge"))
+                skipped += 1
                 continue
             row = score_image(item.image, _largest_face(detector, item.image))
             items.append([item.name, {key: _json_value(value) for key, value in row.items()}])
-    return {"entries": len(run), "items": items, "left_out": left_out}
+    return {"entries": len(run), "items": items, "left_out": left_out, "skipped": skipped}
 
 
 def _largest_face(detector: LandmarkDetector | None, image: NDArray[np.uint8]) -> Face | None:

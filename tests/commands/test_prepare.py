@@ -192,6 +192,7 @@ def test_rank_makes_a_table_that_filters(prepare, portraits, tmp_path):
     assert float(rows["1.png"]["face_size"]) > 0.2
     assert float(rows["1.png"]["confidence"]) > 0
     assert (tmp_path / "rank" / "unreadable.csv").read_text().startswith("name,reason\nbroken.png,")
+    assert f"left out: 0 skipped, 1 unreadable; see {tmp_path / 'rank' / 'unreadable.csv'}\n" in result.out
     for name in ("best", "worst"):
         assert Image.open(tmp_path / "rank" / f"{name}.png").width > 300
     table = tmp_path / "rank" / "scores.csv"

@@ -61,6 +61,7 @@ def test_scores_are_of_all_images_in_order(tmp_path: Path):
     scores = scores_of(Waves(), tmp_path / "one")
     assert scores.names[:6] == ["wave,0", "wave,1", "wave,2", "wave,4#0", "wave,4#1", "wave,6"]
     assert scores.left_out == [("wave,3", "broken"), ("wave,5", "no face found")]
+    assert scores.skipped == 1
     assert (scores.entries, len(scores.names), len(scores.hashes)) == (20, 19, 19)
     assert all(len(values) == 19 for values in scores.columns.values())
     assert np.isnan(scores.columns["confidence"]).all()
