@@ -22,6 +22,21 @@ def _quoted(field: str) -> str:
     return '"' + field.replace('"', '""') + '"' if _NEEDS_QUOTES.search(field) else field
 
 
+def read_text(path: Path) -> str:
+    """The text of a file; bytes that are no UTF-8, as names of files may hold, become surrogates.
+
+    Raises:
+        UserError: It cannot be read, or is no text.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    if b"\0" in content:
+        raise UserError(f"{path}: not a text file in UTF-8")
+    return content.decode("utf-8-sig", "surrogateescape")
+
+
 def read_table(path: Path) -> list[list[str]]:
     """The rows of a CSV, by whatever program it was written.
 
@@ -29,9 +44,6 @@ def read_table(path: Path) -> list[list[str]]:
         UserError: It cannot be read, or is no table.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
-        return [row for row in csv.reader(io.StringIO(text, newline="")) if row]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        return [row for row in csv.reader(io.StringIO(read_text(path), newline="")) if row]
     except csv.Error as error:
         raise UserError(f"{path}: not a table ({error})") from error

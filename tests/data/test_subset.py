@@ -47,13 +47,17 @@ def test_mistakes(memory_source, tmp_path: Path):
     source = memory_source(3)
 
     def message(text: str, name: str = "keep.txt") -> str:
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_bytes(text.encode("utf-8", "surrogateescape"))
         with pytest.raises(UserError) as caught:
             keep_listed(source, tmp_path / name)
         return str(caught.value)
 
     assert "2 of 3 names are not in memory: 8.png, 9.png" in message("1.png\n9.png\n8.png\n")
+    assert "memory: \\udcff\\x1b[2J, …" in message("\udcff\x1b[2J\n")
+    assert f"memory: {'a' * 79}…, …" in message("a" * 5000)
     assert "names nothing to keep" in message("\n")
+    for name in ("keep.png", "keep.csv"):
+        assert f"{name}: not a text file in UTF-8" in message("\x89PNG\r\n\x1a\n\0\0\0\rIHDR", name)
     assert 'needs a column "name"' in message("file\n1.png\n", "keep.csv")
     with pytest.raises(UserError, match="No such file"):
         keep_listed(source, tmp_path / "none.txt")

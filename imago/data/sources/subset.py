@@ -6,8 +6,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from imago.data.sources.source import Item, SkippedImageError, Source, read_all
-from imago.data.tables import read_table
+from imago.data.tables import read_table, read_text
 from imago.errors import UserError
+
+_SHOWN = 80  # characters of a name in a message
 
 
 class Subset:
@@ -110,9 +112,15 @@ def keep_names(source: Source, names: Collection[str], where: str) -> Subset:
             if name in of_items:
                 missing -= {other for other in missing if entry_name(other) == name}
     if missing:
-        examples = ", ".join(sorted(missing)[:3])
+        examples = ", ".join(_shown(name) for name in sorted(missing)[:3])
         raise UserError(f"{where}: {len(missing)} of {len(wanted)} names are not in {source.name}: {examples}, …")
     return Subset(source, entries, wanted if of_items else None)
+
+
+def _shown(name: str) -> str:
+    """A name in a message: without what a terminal would act on, and not too long."""
+    text = name if name.isprintable() else ascii(name)[1:-1]
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def entry_name(item_name: str) -> str:
@@ -123,11 +131,7 @@ def entry_name(item_name: str) -> str:
 def read_keep_list(path: Path) -> list[str]:
     """The names of a list; see :func:`keep_listed`."""
     if path.suffix.lower() != ".csv":
-        try:
-            text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-        return [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
+        return [line.removesuffix("\r") for line in read_text(path).split("\n") if line.strip()]
     header, *rows = read_table(path) or [[]]
     if "name" not in header:
         raise UserError(f'{path}: a CSV that lists what to keep needs a column "name"; one name a line needs .txt')
