@@ -157,11 +157,7 @@ class PackedDataModule(pl.LightningDataModule):
                 f"data.include_synthetic={include_synthetic}: give the folder of a pack, or several, [a,b]; "
                 "true and false are for data=curto"
             )
-        if workers < 0 or threads < 0 or prefetch < 1:
-            given = f"{workers}, {threads}, {prefetch}"
-            raise UserError(
-                f"data.workers must not be negative, nor data.threads, and data.prefetch not below 1: {given}"
-            )
+        check_loading(workers, threads, prefetch)
         self.resolution = resolution
         self.base = (base[0], base[1])
         self.seed = seed
@@ -292,3 +288,14 @@ class PackedDataModule(pl.LightningDataModule):
             persistent_workers=False,
             worker_init_fn=ignore_stop_signals,
         )
+
+
+def check_loading(workers: int, threads: int, prefetch: int) -> None:
+    """Refuses counts that make no sense.
+
+    Raises:
+        UserError: Names the one that is wrong.
+    """
+    for name, value, least in (("workers", workers, 0), ("threads", threads, 0), ("prefetch", prefetch, 1)):
+        if value < least:
+            raise UserError(f"data.{name} must be at least {least}, not {value}")

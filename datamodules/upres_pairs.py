@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.packed import BatchStream
+from datamodules.packed import BatchStream, check_loading
 from imago.data.packed import PackedDataset
 from imago.data.packing import default_cache
 from imago.errors import UserError
@@ -92,8 +92,7 @@ class UpresPairsDataModule(pl.LightningDataModule):
         super().__init__()
         if labels or include_synthetic:
             raise UserError("data=upres_pairs takes neither data.labels nor data.include_synthetic; give several paths")
-        if workers < 0 or threads < 0 or prefetch < 1:
-            raise UserError("data.workers and data.threads must not be negative, nor data.prefetch below 1")
+        check_loading(workers, threads, prefetch)
         self.resolution = resolution
         self.base = (base[0], base[1])
         self.seed = seed

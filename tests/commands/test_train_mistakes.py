@@ -109,7 +109,7 @@ def test_path_of_packed_data_that_is_not(train, tmp_path):
         ("model.eps=-1", "model.eps must be above 0"),
         ("model._target_=nowhere.Network", "Error locating target 'nowhere.Network'"),
         ("loss.drift=-0.1", "loss.drift must be a number of at least 0"),
-        ("data.workers=-1", "data.workers must not be negative"),
+        ("data.workers=-1", "data.workers must be at least 0, not -1"),
         ("seed=-1", "seed must lie in [0, 2⁶³)"),
         ("total_images=-1", "total_images must be at least 1, not -1"),
         ("base=[4]", "base must be [height, width], not [4]"),

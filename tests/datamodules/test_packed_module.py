@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from datamodules.packed import BatchStream, PackedDataModule
+from datamodules.upres_pairs import UpresPairsDataModule
 from imago.data import PackedDataset
 from imago.data.sampler import flips, sample_indices
 from imago.errors import UserError
@@ -117,6 +118,8 @@ def test_data_that_do_not_fit_the_run_are_refused(blobs, options, message):
         module.prepare_data()
 
 
-def test_workers_must_not_be_negative():
-    with pytest.raises(UserError, match=r"data\.workers must not be negative"):
-        PackedDataModule(resolution=16, base=(4, 4), seed=0, workers=-1)
+@pytest.mark.parametrize("kind", [PackedDataModule, UpresPairsDataModule])
+@pytest.mark.parametrize(("option", "value", "least"), [("workers", -1, 0), ("threads", -1, 0), ("prefetch", 0, 1)])
+def test_the_count_that_makes_no_sense_is_named(kind, option, value, least):
+    with pytest.raises(UserError, match=rf"^data\.{option} must be at least {least}, not {value}$"):
+        kind(resolution=16, base=(4, 4), seed=0, path="pack", **{option: value})
