@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from datetime import timedelta
@@ -36,6 +37,7 @@ def check_trainer(options: TrainerConfig) -> None:
         raise UserError(
             f"trainer.strategy={options.strategy}: two networks that train in turn cannot be sharded; take auto"
         )
+    _check_devices(options)
     wanted, started = process_count(options), started_processes()
     if wanted != 1 and is_sweep() and (started != wanted or "SUBMITIT_EXECUTOR" not in os.environ):
         raise SweepError(
@@ -54,6 +56,27 @@ def check_trainer(options: TrainerConfig) -> None:
         raise UserError(
             f"{started} processes were started, but trainer.devices={options.devices} on trainer.num_nodes="
             f"{options.num_nodes} makes {wanted}; the two must agree"
+        )
+
+
+def _check_devices(options: TrainerConfig) -> None:
+    """Refuses what Lightning would, and says what to take instead."""
+    devices = options.devices
+    if isinstance(devices, Sequence) and not isinstance(devices, str):
+        some = len(devices) > 0
+    else:
+        some = re.fullmatch(r"0|-(?!1$)\d+", str(devices)) is None
+    if not some:
+        raise UserError(
+            f"trainer.devices={devices}: give how many devices to train on, such as trainer.devices=1; -1 means all "
+            "GPUs of the machine"
+        )
+    mps = torch.backends.mps.is_available()
+    there = {"cuda": torch.cuda.is_available(), "mps": mps, "gpu": torch.cuda.is_available() or mps}
+    if not there.get(options.accelerator, True):
+        raise UserError(
+            f"trainer.accelerator={options.accelerator}: PyTorch finds no such GPU on this machine; take "
+            "trainer.accelerator=auto, which trains on a GPU where there is one, or cpu"
         )
 
 
@@ -99,7 +122,7 @@ def build_trainer(cfg: TrainConfig, run_dir: Path, callbacks: list[pl.Callback])
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
-    except (ValueError, RuntimeError, TypeError) as error:
+    except (ValueError, RuntimeError, TypeError, ModuleNotFoundError) as error:
         raise UserError(f"trainer: {error}") from error
     except Exception as error:  # Lightning's MisconfigurationException derives from Exception
         if type(error).__name__ == "MisconfigurationException":

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -119,7 +120,21 @@ def test_path_of_packed_data_that_is_not(train, tmp_path):
         ("callbacks.snapshot.keep_generators=0", "callbacks.snapshot.keep_generators must be at least 1"),
         ("callbacks.sample_grid.columns=-1", "callbacks.sample_grid.columns must be at least 1, not -1"),
         ("callbacks.showcase={fps: 0}", "callbacks.showcase is null and takes no keys"),
-        ("trainer.devices=0", "devices=0"),
+        ("trainer.devices=0", "trainer.devices=0: give how many devices to train on, such as trainer.devices=1"),
+        ("trainer.devices=[]", "trainer.devices=[]: give how many"),
+        ("trainer.devices=-2", "trainer.devices=-2: give how many"),
+        pytest.param(
+            "trainer.accelerator=gpu",
+            "trainer.accelerator=gpu: PyTorch finds no such GPU on this machine; take trainer.accelerator=auto",
+            marks=pytest.mark.skipif(
+                torch.cuda.is_available() or torch.backends.mps.is_available(), reason="needs a machine without GPU"
+            ),
+        ),
+        pytest.param(
+            "trainer.accelerator=tpu",
+            "trainer: Requirement 'torch_xla",
+            marks=pytest.mark.skipif(find_spec("torch_xla") is not None, reason="torch_xla is installed"),
+        ),
         ("trainer.accelerator=abacus", "accelerator='abacus'"),
         ("trainer.precision=16-mixed", "trainer.precision must be one of 32-true"),
         ("run_dir=/dev/null", "run_dir=/dev/null: there is a file of that name"),
