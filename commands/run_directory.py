@@ -26,6 +26,8 @@ logger = logging.getLogger("imago")
 
 # Keys that may change when a run goes on: they do not shape its weights, or another check covers them (the data's
 # checksum is compared when the data set is open).
+_SHOWN = 6  # keys that differ, in a message
+
 _FREE_KEYS = frozenset(
     {
         "total_images",
@@ -123,8 +125,9 @@ class RunDirectory:
                 raise UserError(f"{self.path} holds a checkpoint and resume=never; choose another run_dir")
             changed = differences(checkpoint.get("config", {}), config)
             if changed:
+                more = f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
                 raise UserError(
-                    f"{self.path} was trained with another configuration: {'; '.join(changed)}; "
+                    f"{self.path} was trained with another configuration: {'; '.join(changed[:_SHOWN])}{more}; "
                     "choose another run_dir, or give the values it was trained with"
                 )
         return checkpoint
@@ -225,11 +228,11 @@ class _LogFile(logging.FileHandler):
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """The keys that shape training and differ: ``"loss.drift: 0.001 → 0.01"``."""
+    """The keys that shape training and differ, another model first: ``"loss.drift: 0.001 → 0.01"``."""
     before, after = flatten(old), flatten(new)
     return [
         f"{key}: {before.get(key, 'not set')} → {after.get(key, 'not set')}"
-        for key in sorted(before.keys() | after.keys())
+        for key in sorted(before.keys() | after.keys(), key=lambda key: (key != "model._target_", key))
         if before.get(key) != after.get(key) and not _free(key)
     ]
 

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,8 +17,10 @@ import pytest
 import torch
 from PIL import Image
 
+from commands.run_directory import RunDirectory
 from imago.data import pack
 from imago.data.sources.drawn import DrawnPortraits
+from imago.errors import UserError
 from training_runs import TINY, contents, differences, state_of
 
 
@@ -323,3 +326,12 @@ def test_archive_of_another_program_as_a_checkpoint_to_generate_from(commands, t
         archive.writestr("data.txt", "something")
     result = commands.run("generate", [f"checkpoint={tmp_path / 'model.ckpt'}", f"out={tmp_path / 'out'}"])
     assert "model.ckpt: not a whole checkpoint" in result.error
+
+
+def test_another_model_is_named_first_and_not_all_that_differs(finished_run):
+    with pytest.raises(UserError) as refused:
+        RunDirectory(finished_run).checkpoint({"model": {"_target_": "lightning_modules.dcgan.DCGAN"}}, "auto")
+    told = str(refused.value)
+    assert "configuration: model._target_: lightning_modules.pggan.PGGAN → lightning_modules.dcgan.DCGAN; " in told
+    assert told.count(" → ") == 6
+    assert re.search(r"; and \d+ more; choose another run_dir", told)
