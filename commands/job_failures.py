@@ -1,4 +1,4 @@
-"""Why jobs of a sweep failed, kept in their directories for the table of runs."""
+"""Why jobs of a sweep ended early, kept in their directories for the table of runs."""
 
 import contextlib
 import json
@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from commands.processes import place
 
 FAILURE_FILE = "failed.json"  # its overrides and the line with which it failed
+PRUNED_FILE = "pruned"  # in the directory of a run that a study has stopped
 
 _recorded: set[Path] = set()  # directories of jobs whose failure has been told
 _begun: set[Path] = set()  # run directories in which this process has begun to train
@@ -35,7 +36,8 @@ def command_that_goes_on() -> str:
 def run_begins(folder: Path) -> None:
     """What fails from now on is the run in this folder, and no longer the attempt to go on with another one there."""
     _begun.add(folder.absolute())
-    (folder / FAILURE_FILE).unlink(missing_ok=True)
+    for name in (FAILURE_FILE, PRUNED_FILE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def record_failure(cfg: DictConfig, message: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from callbacks.csv_table import read_rows
-from commands.job_failures import FAILURE_FILE
+from commands.job_failures import FAILURE_FILE, PRUNED_FILE
 from commands.run_directory import flatten, is_running
 from imago.errors import UserError
 from imago.growth import GrowthSchedule
@@ -38,6 +38,7 @@ class RunRecord:
         images_seen: How far it is.
         total_images: How far it is to go; None: unknown.
         running: A process trains there.
+        pruned: A study has stopped it.
         values: The newest value of every column of metrics.csv, and of evaluations: ``"swd/avg"``.
         measured: Those of `values` that are metrics rather than of the training itself.
         best: Of best.json: metric, value, images_seen.
@@ -52,6 +53,7 @@ class RunRecord:
     images_seen: int = 0
     total_images: int | None = None
     running: bool = False
+    pruned: bool = False
     values: dict[str, float] = field(default_factory=dict)
     measured: list[str] = field(default_factory=list)
     best: tuple[str, float, int] | None = None
@@ -70,7 +72,8 @@ class RunRecord:
         if self.problem:
             return self.problem
         share = f", {100 * self.images_seen // self.total_images} %" if self.total_images else ""
-        return ("running" if self.running else "stopped" if self.images_seen else "not begun") + share
+        stopped = "pruned" if self.pruned else "stopped" if self.images_seen else "not begun"
+        return ("running" if self.running else stopped) + share
 
 
 def find_runs(given: Any) -> list[RunRecord]:
@@ -99,7 +102,7 @@ def find_runs(given: Any) -> list[RunRecord]:
 
 def read_run(path: Path, name: str) -> RunRecord:
     """What is known of a run; what cannot be read is told in it, never raised."""
-    run = RunRecord(path, name, running=is_running(path))
+    run = RunRecord(path, name, running=is_running(path), pruned=(path / PRUNED_FILE).exists())
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         record = json.loads((path / FAILURE_FILE).read_text())
         run.failure = str(record["error"])

@@ -13,7 +13,7 @@ from callbacks.progress import Progress
 from callbacks.pruning import Pruning
 from callbacks.snapshot import Snapshot
 from callbacks.wandb_logger import ClockedWandbLogger
-from commands.job_failures import job_directory
+from commands.job_failures import PRUNED_FILE, job_directory
 from commands.loggers import build_loggers
 from commands.objective import check_objective, objective_value
 from commands.processes import place
@@ -119,6 +119,8 @@ def _train(cfg: TrainConfig, config: dict[str, Any]) -> float | None:
             raise
         if module.stopping.agreed and module.images_seen < total_images:
             end_early(trainer, module.stopping, module.images_seen, total_images)
+            if place().first:  # it returns where a study has pruned the run
+                (run_dir.path / PRUNED_FILE).touch()
         for each in trainer.loggers:
             if isinstance(each, ClockedWandbLogger):
                 each.log_generators(run_dir.path)

@@ -17,6 +17,7 @@ optuna = pytest.importorskip("optuna")
 from commands.abandoned_trials import Owner  # noqa: E402
 from commands.objective import objective_value  # noqa: E402
 from commands.optuna_study import _is_of  # noqa: E402
+from commands.run_records import find_runs  # noqa: E402
 
 MEASURED = (
     "total_images=64",
@@ -111,6 +112,7 @@ def test_hopeless_run_is_pruned_with_a_checkpoint(study, tmp_path, storage):
     assert result.code == 0, result.err
     assert "1 pruned; no trial was completed" in result.err
     assert state_of(tmp_path / "sweep" / "0")["images_seen"] == 40  # agreed on in the step after
+    assert [run.state for run in find_runs(str(tmp_path / "sweep"))] == ["pruned, 50 %"]  # by its newest row
 
 
 @pytest.mark.parametrize(
