@@ -36,7 +36,8 @@ AuthType=auth/none
 CredType=cred/none
 # A requeued job waits for so long, by default two minutes. It has to be longer than the 12 s that the srun of its first
 # start may live on (linuxproc loses sight of it when the script ends first): its farewell would cancel the new step.
-AuthInfo=cred_expire=16
+# Twice as long, because it lives longer where other work keeps the cores busy.
+AuthInfo=cred_expire=24
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid

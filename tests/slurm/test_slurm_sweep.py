@@ -49,7 +49,8 @@ def test_jobs_train_what_single_runs_train_and_one_that_fails_does_not_stop_the_
     _, err = sweep.communicate(timeout=240)
     assert sweep.returncode == 1, err
     assert "channels, fmap_base and fmap_max must be at least 1" in err
-    assert "error: 1 job(s) of the sweep failed: 1" in err
+    logs = "\n".join(path.read_text() for path in sorted((tmp_path / ".submitit").rglob("*.err")))
+    assert "error: 1 job(s) of the sweep failed: 1" in err, f"{err}\n{logs}"
     assert differences(state_of(run), state_of(undisturbed)) == []
     starts = [json.loads(line) for line in (run / "starts.jsonl").read_text().splitlines()]
     assert len(starts) == 2
