@@ -24,10 +24,10 @@ from imago.networks.serialization import CHECKPOINT_FILE, PREVIOUS_CHECKPOINT_FI
 
 logger = logging.getLogger("imago")
 
-# Keys that may change when a run goes on: they do not shape its weights, or another check covers them (the data's
-# checksum is compared when the data set is open).
 _SHOWN = 6  # keys that differ, in a message
 
+# Keys that may change when a run goes on: they do not shape its weights, or another check covers them (the data's
+# checksum is compared when the data set is open).
 _FREE_KEYS = frozenset(
     {
         "total_images",
