@@ -269,8 +269,13 @@ def _quoted(path: str) -> str:
     plain = re.fullmatch(r"[\w./:@%+ -]*", path, re.ASCII) is not None
     if plain or path[:1] in ("'", '"') or "${" in path:
         return path
-    quoted = path.replace("'", "\\'")
-    return f"'{quoted}'"
+    return in_quotes(path)
+
+
+def in_quotes(text: str) -> str:
+    """A value that Hydra's grammar takes as it stands."""
+    escaped = text.replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 class CurrentStderrHandler(logging.StreamHandler):

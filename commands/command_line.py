@@ -4,7 +4,7 @@ import re
 import shlex
 from collections.abc import Mapping
 
-from commands.app import quoted_path
+from commands.app import in_quotes, quoted_path
 
 _PLAIN_WORD = re.compile(r"[\w./:@%+-]+", re.ASCII)
 
@@ -36,5 +36,4 @@ def _hydra(key: str, value: object) -> str:
     by_itself = quoted_path(f"{key}={text}") != f"{key}={text}"
     if by_itself or _PLAIN_WORD.fullmatch(text) or (" " in text and _PLAIN_WORD.fullmatch(text.replace(" ", ""))):
         return f"{key}={text}"
-    escaped = text.replace("'", "\\'")
-    return f"{key}='{escaped}'"
+    return f"{key}={in_quotes(text)}"

@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from callbacks.pruning import PRUNED, PRUNER, remember, storage_at
 from commands.abandoned_trials import Owner, directory_of
-from commands.app import job_failed, tell
+from commands.app import in_quotes, job_failed, tell
 from commands.config_checks import check_config, without_hydra
 from commands.objective import check_direction, check_study_objective
 from imago.errors import UserError, first_line
@@ -184,14 +184,14 @@ class Study(OptunaSweeperImpl):
         assert self.config is not None
         usual = Path(str(self.config.hydra.sweep.dir)).absolute() / str(trial.number)
         elsewhere = directory_of(trial) != str(usual)
-        storage = "null" if self.storage is None else _quoted(self.storage)
+        storage = "null" if self.storage is None else in_quotes(self.storage)
         return (
             *fixed,
             *(f"{name}={value}" for name, value in trial.params.items()),
-            f"callbacks.pruning.study={_quoted(study.study_name)}",
+            f"callbacks.pruning.study={in_quotes(study.study_name)}",
             f"callbacks.pruning.storage={storage}",
             f"callbacks.pruning.trial={trial.number}",
-            *([f"hydra.sweep.subdir={_quoted(directory_of(trial))}"] if elsewhere else []),
+            *([f"hydra.sweep.subdir={in_quotes(directory_of(trial))}"] if elsewhere else []),
         )
 
     def _finish(self, study: optuna.Study) -> None:
@@ -266,11 +266,6 @@ def _is_of(study: optuna.Study, trial: Trial, space: dict[str, BaseDistribution]
         study.tell(trial, state=TrialState.FAIL)
         return False
     return True
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def _tell(study: optuna.Study, trial: Trial, result: JobReturn) -> None:
